@@ -1,0 +1,173 @@
+package diskimage
+
+import (
+	"io"
+	"iter"
+)
+
+// A VirtualDisk is a guest disk: read-only, random access. All methods but
+// Close are safe for concurrent use.
+//
+// ReadAt reads guest bytes; holes read as zeros. It returns fewer than len(p)
+// bytes only with an error, and that is io.EOF only at the disk's end. Any
+// other error means that the bytes are not known: nothing is ever made up.
+type VirtualDisk interface {
+	io.ReaderAt
+	io.Closer
+
+	// Size returns the guest disk's length, exact to the byte.
+	Size() int64
+
+	// NextExtent returns the extent that holds the guest offset off, cut to
+	// start there. It returns io.EOF when off is Size(), and an error that is
+	// not io.EOF for any other offset outside the disk.
+	NextExtent(off int64) (Extent, error)
+}
+
+// Extents ranges over the guest bytes [off, off+n), clipped to the disk, as
+// the longest extents that can be said of them: neighbours of one kind, one
+// layer and, for data that is stored plain, one host run become one. A
+// compressed extent is one unit and is never joined with another.
+// The iteration ends at the first error, which it yields with a zero Extent.
+func Extents(d VirtualDisk, off, n int64) iter.Seq2[Extent, error] {
+	return func(yield func(Extent, error) bool) {
+		end := min(d.Size(), satAdd(off, n))
+		var held Extent
+		for off < end {
+			e, err := d.NextExtent(off)
+			if err == nil && (e.Off != off || e.Len <= 0) {
+				err = &Error{Kind: ErrCorrupt, Off: -1, Msg: "an extent is empty or does not start where it was asked for"}
+			}
+			if err != nil {
+				if err == io.EOF { // the disk ends before its Size
+					err = io.ErrUnexpectedEOF
+				}
+				if held.Len > 0 && !yield(held, nil) {
+					return
+				}
+				yield(Extent{}, err)
+				return
+			}
+			e = e.Clip(off, end-off)
+			off += e.Len
+			switch {
+			case held.Len == 0:
+				held = e
+			case held.Continues(e):
+				held.Len += e.Len
+			default:
+				if !yield(held, nil) {
+					return
+				}
+				held = e
+			}
+		}
+		if held.Len > 0 {
+			yield(held, nil)
+		}
+	}
+}
+
+// satAdd adds two lengths and stops at the largest int64.
+func satAdd(a, b int64) int64 {
+	if s := a + b; s >= a || b < 0 {
+		return s
+	}
+	return 1<<63 - 1
+}
+
+// A Source is the bytes of an image file: random access, safe for concurrent
+// use. An *os.File is made one by package convert; anything else that can be
+// read at an offset by [NewSource].
+//
+// What else a Source can do it says by implementing [HoleMapper] or io.Closer.
+type Source interface {
+	io.ReaderAt
+	// Size returns the file's length.
+	Size() int64
+}
+
+// A HoleMapper is a Source that knows which of its bytes are not allocated,
+// as SEEK_DATA and SEEK_HOLE of lseek(2) tell.
+type HoleMapper interface {
+	// NextRange returns the end (exclusive) of the range of allocated bytes,
+	// or of the hole, that off lies in. off is inside the file.
+	NextRange(off int64) (end int64, hole bool, err error)
+}
+
+// NewSource returns the first size bytes of r as a Source.
+func NewSource(r io.ReaderAt, size int64) Source { return readerSource{r, size} }
+
+type readerSource struct {
+	io.ReaderAt
+	size int64
+}
+
+func (s readerSource) Size() int64 { return s.size }
+
+func (s readerSource) Close() error {
+	if c, ok := s.ReaderAt.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// A Stream is a guest disk that can be read once, front to back: a pipe.
+type Stream interface {
+	io.Closer
+
+	// Size returns the guest disk's length, or -1 while it is not known; after
+	// NextBlock has returned io.EOF it is known.
+	Size() int64
+
+	// NextBlock returns the next block of the guest disk, in ascending order,
+	// reading into buf, which must hold at least one unit of the format. What
+	// lies between two blocks is zeros. The block is valid until buf is used
+	// again.
+	NextBlock(buf []byte) (Block, error)
+}
+
+// A StoredReader is a VirtualDisk that can hand over a compressed extent as
+// it is stored.
+type StoredReader interface {
+	// ReadStored returns the bare deflate (RFC 1951) or zstd (RFC 8878) stream
+	// of the compressed extent e, which NextExtent returned whole, using buf's
+	// memory if it is large enough. exact says that the stream ends with the
+	// last byte returned; if not, what follows the stream is to be ignored.
+	ReadStored(e Extent, buf []byte) (stream []byte, exact bool, err error)
+}
+
+// A MapChecker is a VirtualDisk that can tell, without reading guest data,
+// whether its tables hold together: whatever they point to lies inside the
+// file, nothing is used twice that may be used once, and no data lies inside
+// metadata.
+type MapChecker interface {
+	CheckMap() error
+}
+
+// A Noter has something to say that is no error: a damaged copy survived, a
+// size padded. Notes returns what was noted so far, in a stable order.
+type Noter interface {
+	Notes() []Note
+}
+
+// A Note is one such fact.
+type Note struct {
+	Format string // the format's name, as in [Error]
+	Text   string // one line
+}
+
+func (n Note) String() string {
+	if n.Format == "" {
+		return n.Text
+	}
+	return n.Format + ": " + n.Text
+}
+
+// NotesOf returns what v notes, or nil.
+func NotesOf(v any) []Note {
+	if n, ok := v.(Noter); ok {
+		return n.Notes()
+	}
+	return nil
+}

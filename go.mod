@@ -1,0 +1,3 @@
+module github.com/diskimage-go/diskimage
+
+go 1.26

@@ -1,0 +1,89 @@
+package diskimage
+
+import (
+	"context"
+	"io"
+)
+
+// A Writer builds one image, front to back. Three steps per batch, so that
+// only the cheap one is serial:
+//
+//   - Encode, concurrent, splits a batch into pieces: zeros are dropped, runs
+//     of plain data found, units compressed.
+//   - Place, one batch at a time and in ascending guest order, gives the
+//     pieces their host offsets. It does no I/O.
+//   - Store, concurrent, writes them in few large writes.
+//
+// A batch goes through each step once, in this order; ranges that no batch
+// covers are zeros. Then exactly one of Finish or Abort. Deferring Abort is
+// always safe: after Finish it does nothing. Neither may run while another
+// call is under way.
+//
+// After an error the writer is good for Abort only.
+type Writer interface {
+	// Unit returns the guest bytes that the format maps at once (cluster,
+	// grain, block): a power of two, at most BatchSize. Blocks are made of
+	// whole units.
+	Unit() int64
+
+	// NewBatch returns an empty batch with its buffers.
+	NewBatch() *Batch
+
+	Encode(b *Batch) error
+	Place(b *Batch) error
+	Store(ctx context.Context, b *Batch) error
+
+	// Finish writes the tables, then the header, and syncs the output where
+	// it can be synced.
+	Finish(ctx context.Context) error
+
+	// Abort gives up. What was written stays in the output and is no image.
+	Abort() error
+}
+
+// A SizeSetter is a Writer that can be made with an unknown size (-1) and be
+// told before Finish: for sources whose size is known at their end.
+type SizeSetter interface {
+	SetSize(size int64) error
+}
+
+// A StoredTaker is a Writer that takes some compressed blocks as they are.
+type StoredTaker interface {
+	// TakesStored reports whether a unit of guest data in this encoding can be
+	// moved in its stored form, and the longest match distance that a deflate
+	// stream may use for that (0: any).
+	TakesStored(enc Encoding, unit int64) (ok bool, maxDistance int)
+}
+
+// An Output takes an image's bytes. Writers in this module write each byte
+// once, in ascending order of Place, and the first bytes last; concurrent
+// calls of Store arrive in any order.
+//
+// What else an Output can do it says by implementing [Truncater], [Syncer],
+// [Preallocator] or [ZeroFiller].
+type Output interface {
+	io.WriterAt
+}
+
+// A Truncater is an Output whose length can be set.
+type Truncater interface {
+	Truncate(size int64) error
+}
+
+// A Syncer is an Output that can be made durable.
+type Syncer interface {
+	Sync() error
+}
+
+// A Preallocator is an Output that can be told what is about to be written,
+// which then goes faster. It is a hint: there is no error.
+type Preallocator interface {
+	Preallocate(off, n int64)
+}
+
+// A ZeroFiller says whether bytes that were never written read as zeros: true
+// of a new file, false of a used block device. An Output that does not say is
+// taken not to: every zero is written.
+type ZeroFiller interface {
+	ZeroFilled() bool
+}
