@@ -1,0 +1,52 @@
+// Package peer finds the programs that tests hold our results against.
+package peer
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// Find returns the path of a peer program. Where it is missing the test is
+// skipped, or fails if DISKIMAGE_REQUIRE_PEERS is 1.
+func Find(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("DISKIMAGE_REQUIRE_PEERS") == "1" {
+		t.Fatalf("%s is required and not here: %v", name, err)
+	}
+	t.Skipf("%s is not here", name)
+	return ""
+}
+
+// Run runs a peer, fails the test unless it exits with 0, and returns what it
+// printed on standard output.
+func Run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, code := Try(t, name, args...)
+	if code != 0 {
+		t.Fatalf("%s %q: exit code %d\n%s", name, args, code, out)
+	}
+	return out
+}
+
+// Try runs a peer and returns what it printed on standard output, followed by
+// standard error where the exit code is not 0, and that code.
+func Try(t testing.TB, name string, args ...string) (out string, code int) {
+	t.Helper()
+	cmd := exec.Command(Find(t, name), args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if exit, ok := err.(*exec.ExitError); ok {
+		return stdout.String() + stderr.String(), exit.ExitCode()
+	}
+	if err != nil {
+		t.Fatalf("%s %q: %v", name, args, err)
+	}
+	return stdout.String(), 0
+}
