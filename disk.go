@@ -171,3 +171,10 @@ func NotesOf(v any) []Note {
 	}
 	return nil
 }
+
+// A ChangeDetector is a Source or VirtualDisk that can tell whether the file
+// under it is still what it was when it was opened. Changed returns an error
+// of kind [ErrChanged] if it is not.
+type ChangeDetector interface {
+	Changed() error
+}

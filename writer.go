@@ -87,3 +87,10 @@ type Preallocator interface {
 type ZeroFiller interface {
 	ZeroFilled() bool
 }
+
+// A Prefixer is a Writer that writes its image's first bytes last.
+type Prefixer interface {
+	// Prefix returns how many of the first bytes are written by Finish, after
+	// everything else, in one call.
+	Prefix() int64
+}
