@@ -341,3 +341,14 @@ func onOff(set bool) string {
 	}
 	return "clear"
 }
+
+// within says in err's field which object the field belongs to.
+func within(err error, format string, args ...any) error {
+	object := fmt.Sprintf(format, args...)
+	if e, ok := err.(*diskimage.Error); ok {
+		inner := *e
+		inner.Field = object + ": " + e.Field
+		return &inner
+	}
+	return fmt.Errorf("%s: %s: %w", Name, object, err)
+}
