@@ -67,8 +67,10 @@ func decide(src diskimage.Source, declared Format, rawAnyway bool) (Format, []di
 		return f, nil, err
 	case len(strong) == 0 && declared == Raw:
 		return Raw, takenAs(Raw, onDisks), nil
+	case len(strong) == 1 && strong[0].format == declared && strong[0].err != nil:
+		return Auto, nil, strong[0].err
 	case len(strong) == 1 && strong[0].format == declared:
-		return declared, takenAs(declared, onDisks), strong[0].err
+		return declared, takenAs(declared, onDisks), nil
 	case len(found) == 0:
 		return Auto, nil, mismatch(fmt.Sprintf("declared %v, content is no %v", declared, declared))
 	}
@@ -90,7 +92,10 @@ func only(found []content) (Format, error) {
 	c := found[0]
 	switch c.class {
 	case ours:
-		return c.format, c.err
+		if c.err != nil {
+			return Auto, c.err
+		}
+		return c.format, nil
 	case foreign:
 		return Auto, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1,
 			Msg: "content is " + c.name + ", an image format that is not read"}
