@@ -1,0 +1,145 @@
+package raw
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/diskimage-go/diskimage"
+)
+
+// Options say which part of the source is the disk.
+type Options struct {
+	Offset int64 // where in the source the disk starts, in bytes; 0
+	Size   int64 // the disk's length in bytes; 0: all that follows Offset
+}
+
+// A Disk is a raw image as a disk. All methods but Close are safe for
+// concurrent use.
+//
+// Its extents are Data, or Zero where the source has a hole, all of them plain
+// and with their place in the source. A hole of the host's file is Zero and
+// not Hole, since a raw image says something of each of its bytes: put above
+// another image it hides all of it. (`qemu-img map` says the same: present,
+// zero, no data, with its offset.)
+type Disk struct {
+	src    diskimage.Source
+	holes  diskimage.HoleMapper // nil if src does not tell
+	offset int64
+	size   int64
+	last   atomic.Pointer[span] // what NextRange said last
+}
+
+// A span is a range of the source that is all data or all hole.
+type span struct {
+	off, end int64
+	hole     bool
+}
+
+var _ diskimage.VirtualDisk = (*Disk)(nil)
+
+// Open returns src, or the part of it that o says, as a disk. Any length will
+// do, none too. A part that goes beyond the source's end is ErrTruncated.
+// Closing the disk closes src if it is an io.Closer; after an error src is
+// left to the caller.
+func Open(src diskimage.Source, o Options) (*Disk, error) {
+	have := src.Size()
+	switch {
+	case o.Offset < 0:
+		return nil, fmt.Errorf("raw: option Offset: %d is negative", o.Offset)
+	case o.Size < 0:
+		return nil, fmt.Errorf("raw: option Size: %d is negative", o.Size)
+	case have < 0:
+		return nil, fmt.Errorf("raw: the source's size is negative: %d", have)
+	case o.Offset > have || o.Size > have-o.Offset:
+		return nil, &diskimage.Error{Kind: diskimage.ErrTruncated, Format: Name, Off: have, Field: "disk",
+			Msg: fmt.Sprintf("the file ends here, the disk was said to lie at %d and be %d bytes long", o.Offset, o.Size)}
+	}
+	d := &Disk{src: src, offset: o.Offset, size: o.Size}
+	if d.size == 0 {
+		d.size = have - o.Offset
+	}
+	d.holes, _ = src.(diskimage.HoleMapper)
+	return d, nil
+}
+
+// Size returns the disk's length, exact to the byte.
+func (d *Disk) Size() int64 { return d.size }
+
+// Close closes the source if it is an io.Closer.
+func (d *Disk) Close() error {
+	if c, ok := d.src.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// ReadAt reads guest bytes, as diskimage.VirtualDisk says. A source that ends
+// before its size is ErrTruncated.
+func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("raw: read at the negative offset %d", off)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if off >= d.size {
+		return 0, io.EOF
+	}
+	var end error
+	if left := d.size - off; int64(len(p)) > left {
+		p, end = p[:left], io.EOF
+	}
+	n, err := d.src.ReadAt(p, d.offset+off)
+	if n == len(p) { // with io.EOF or without
+		return n, end
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF || err == nil {
+		err = &diskimage.Error{Kind: diskimage.ErrTruncated, Format: Name, Off: d.offset + off + int64(n), Field: "data",
+			Msg: fmt.Sprintf("the file ends here, it should hold %d bytes", d.offset+d.size)}
+	}
+	return n, err
+}
+
+// NextExtent returns the extent that holds off, as diskimage.VirtualDisk says.
+// It is as long as the source's run of data or hole.
+func (d *Disk) NextExtent(off int64) (diskimage.Extent, error) {
+	if off == d.size {
+		return diskimage.Extent{}, io.EOF
+	}
+	if off < 0 || off > d.size {
+		return diskimage.Extent{}, fmt.Errorf("raw: offset %d is outside the disk of %d bytes", off, d.size)
+	}
+	host := d.offset + off
+	s, err := d.spanAt(host)
+	if err != nil {
+		return diskimage.Extent{}, err
+	}
+	e := diskimage.Extent{Off: off, Len: min(s.end-d.offset, d.size) - off, Host: host}
+	if s.hole {
+		e.Kind = diskimage.Zero
+	}
+	return e, nil
+}
+
+// spanAt returns the span of the source that host lies in. The last one is
+// kept: a walk in small steps asks the file system once for each.
+func (d *Disk) spanAt(host int64) (span, error) {
+	if d.holes == nil {
+		return span{host, d.offset + d.size, false}, nil
+	}
+	if s := d.last.Load(); s != nil && s.off <= host && host < s.end {
+		return *s, nil
+	}
+	end, hole, err := d.holes.NextRange(host)
+	if err != nil {
+		return span{}, err
+	}
+	if end <= host {
+		return span{}, &diskimage.Error{Kind: diskimage.ErrCorrupt, Format: Name, Off: host, Field: "map of holes",
+			Msg: fmt.Sprintf("the source says that the range here ends at %d", end)}
+	}
+	s := &span{host, end, hole}
+	d.last.Store(s)
+	return *s, nil
+}
