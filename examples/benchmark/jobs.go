@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+const (
+	unsynced = "unsynced"
+	synced   = "synced"
+)
+
+// A job is one conversion, said as the arguments of convert that both
+// programs understand.
+type job struct {
+	name string
+	from string // the input's name
+	to   string // format of the output
+	args []string
+}
+
+var jobs = []job{
+	{"raw to qcow2", "disk.raw", "qcow2", nil},
+	{"qcow2 to raw", "plain.qcow2", "raw", nil},
+	{"raw to zlib", "disk.raw", "qcow2", []string{"-c"}},
+	{"raw to zstd", "disk.raw", "qcow2", []string{"-c", "-o", "compression_type=zstd"}},
+	{"zlib to raw", "zlib.qcow2", "raw", nil},
+	{"zstd to raw", "zstd.qcow2", "raw", nil},
+	{"zlib to zlib", "zlib.qcow2", "qcow2", []string{"-c"}},
+}
+
+// format returns the format of an input, by its name.
+func format(name string) string { return filepath.Ext(name)[1:] }
+
+// bench is what all runs share.
+type bench struct {
+	reference, ours string // the two programs
+	work            string // the folder of inputs and outputs
+	log             io.Writer
+
+	size, allocated int64 // of disk.raw
+}
+
+// A side is one of the two programs, and where its measurements go.
+type side struct {
+	run func(ctx context.Context, j job, mode, out string) (usage, error)
+	to  *measured
+}
+
+func (b *bench) path(name string) string { return filepath.Join(b.work, name) }
+
+// makeInputs makes disk.raw and the three images of it.
+func (b *bench) makeInputs(ctx context.Context, src, tree, size string) error {
+	disk := b.path("disk.raw")
+	if src != "" {
+		fmt.Fprintln(b.log, "reading", src)
+		if _, err := output(ctx, b.reference, "convert", "-O", "raw", src, disk); err != nil {
+			return err
+		}
+	} else if err := b.makeFileSystem(ctx, disk, tree, size); err != nil {
+		return err
+	}
+	info, err := os.Stat(disk)
+	if err != nil {
+		return err
+	}
+	b.size, b.allocated = info.Size(), allocated(info)
+	for name, args := range map[string][]string{
+		"plain.qcow2": nil,
+		"zlib.qcow2":  {"-c"},
+		"zstd.qcow2":  {"-c", "-o", "compression_type=zstd"},
+	} {
+		fmt.Fprintln(b.log, "making", name)
+		args = append([]string{"convert", "-f", "raw", "-O", "qcow2"}, args...)
+		if _, err := output(ctx, b.reference, append(args, disk, b.path(name))...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeFileSystem makes an ext4 file system of the files under tree.
+func (b *bench) makeFileSystem(ctx context.Context, disk, tree, size string) error {
+	mkfs, err := exec.LookPath("mkfs.ext4")
+	if err != nil { // where users do not have the administrator's PATH
+		mkfs, err = exec.LookPath("/usr/sbin/mkfs.ext4")
+	}
+	if err != nil {
+		return err
+	}
+	if size == "" {
+		files, err := treeSize(tree)
+		if err != nil {
+			return err
+		}
+		size = strconv.FormatInt((files*4/3>>20+64)<<10, 10) // in KiB
+	}
+	fmt.Fprintln(b.log, "making a file system of", tree)
+	_, err = output(ctx, mkfs, "-q", "-m", "0", "-d", tree, disk, size)
+	return err
+}
+
+// treeSize returns the bytes that the files under a folder take, in blocks of
+// 4 KiB.
+func treeSize(tree string) (total int64, err error) {
+	err = filepath.WalkDir(tree, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if !d.IsDir() {
+			total += (info.Size() + 4095) &^ 4095
+		}
+		total += 512 // its name and inode
+		return nil
+	})
+	return total, err
+}
+
+// measure runs one job with one program and records what it took.
+func (b *bench) measure(ctx context.Context, s side, j job, mode string, verify bool) error {
+	out := b.path("out." + j.to)
+	defer os.Remove(out)
+	if err := readThrough(b.path(j.from)); err != nil { // equally warm for both
+		return err
+	}
+	syncAll()
+	used, err := s.run(ctx, j, mode, out)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(out)
+	if err != nil {
+		return err
+	}
+	s.to.add(used, info.Size(), allocated(info))
+	if !verify {
+		return nil
+	}
+	if j.to == "qcow2" {
+		if _, err := output(ctx, b.reference, "check", "-q", out); err != nil {
+			return err
+		}
+	}
+	_, err = output(ctx, b.reference, "compare", "-q", "-f", j.to, "-F", "raw", out, b.path("disk.raw"))
+	return err
+}
+
+func (b *bench) runReference(ctx context.Context, j job, mode, out string) (usage, error) {
+	args := append([]string{"convert", "-W", "-m", "16", "-f", format(j.from), "-O", j.to}, j.args...)
+	used, err := timed(exec.CommandContext(ctx, b.reference, append(args, b.path(j.from), out)...))
+	if err != nil || mode == unsynced {
+		return used, err
+	}
+	start := time.Now()
+	err = errors.Join(syncPath(out), syncPath(b.work))
+	used.seconds += time.Since(start).Seconds()
+	return used, err
+}
+
+func (b *bench) runOurs(ctx context.Context, j job, mode, out string) (usage, error) {
+	args := append([]string{"convert", "-f", format(j.from), "-O", j.to}, j.args...)
+	if mode == unsynced {
+		args = append(args, "-t", "unsafe")
+	}
+	return timed(exec.CommandContext(ctx, b.ours, append(args, b.path(j.from), out)...))
+}
+
+// usage is what one run of a program took.
+type usage struct {
+	seconds float64
+	cpu     float64 // seconds of processor time, user and system
+	memory  int64   // peak resident bytes, 0 where the system does not tell
+}
+
+// timed runs a command.
+func timed(cmd *exec.Cmd) (usage, error) {
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	start := time.Now()
+	err := cmd.Run()
+	used := usage{seconds: time.Since(start).Seconds()}
+	if err != nil {
+		return used, fmt.Errorf("%s: %w\n%s", cmd, err, stderr.Bytes())
+	}
+	used.cpu = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	used.memory = peakMemory(cmd.ProcessState)
+	return used, nil
+}
+
+// output runs a command that is not measured.
+func output(ctx context.Context, name string, args ...string) ([]byte, error) {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return out, fmt.Errorf("%s %q: %w\n%s", name, args, err, out)
+	}
+	return out, nil
+}
+
+// readThrough reads a file to its end.
+func readThrough(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, f)
+	return err
+}
+
+// syncPath waits until a file or folder is on the disk.
+func syncPath(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
