@@ -151,8 +151,8 @@ func identify(src diskimage.Source) ([]content, error) {
 	if front == vhdGood || footer == vhdGood {
 		add(VHD)
 	}
-	for i := range signatures {
-		if s := &signatures[i]; s.matches(prefix) {
+	for _, s := range signatures {
+		if s.matches(prefix) {
 			found = append(found, content{name: s.name, class: s.class})
 		}
 	}
