@@ -2,6 +2,7 @@ package qcow2
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/diskimage-go/diskimage"
@@ -113,4 +114,13 @@ func (s *Snapshot) validate(h *header, fileSize int64) error {
 		return fail(diskimage.ErrTruncated, int64(s.l1Offset), "l1 table", "it ends at %#x, the file at %#x", end, fileSize)
 	}
 	return nil
+}
+
+// findSnapshot returns the number of the snapshot of that id, or else of that
+// name, or -1.
+func findSnapshot(all []Snapshot, idOrName string) int {
+	if i := slices.IndexFunc(all, func(s Snapshot) bool { return s.ID == idOrName }); i >= 0 {
+		return i
+	}
+	return slices.IndexFunc(all, func(s Snapshot) bool { return s.Name == idOrName })
 }

@@ -1,0 +1,138 @@
+package qcow2
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"github.com/diskimage-go/diskimage"
+)
+
+// Info is what an image says of itself. Its names come from the image and are
+// not to be trusted.
+type Info struct {
+	Version       int
+	ClusterSize   int64
+	RefcountBits  int
+	Compression   diskimage.Encoding // of compressed clusters, if there are any
+	LazyRefcounts bool
+	Dirty         bool // not closed properly: refcounts may be wrong
+	Corrupt       bool
+	ExtendedL2    bool // clusters have subclusters
+
+	HasDataFile   bool
+	DataFile      string // "" if not named
+	DataFileRaw   bool   // the data file alone reads as a raw image
+	BackingFile   string // "" if there is none
+	BackingFormat string // "" if not said
+
+	Snapshots    []Snapshot
+	Bitmaps      []Bitmap
+	Extensions   []Extension // as they lie in the header, unknown ones too
+	FeatureNames []FeatureName
+
+	Incompatible, Compatible, Autoclear uint64 // the feature bits
+}
+
+// Info returns what the image says of itself. Its slices are shared and not to
+// be written to.
+func (d *Disk) Info() Info {
+	h := d.h
+	return Info{
+		Version:       int(h.version),
+		ClusterSize:   h.clusterSize(),
+		RefcountBits:  h.refcountBits(),
+		Compression:   h.encoding(),
+		LazyRefcounts: h.compatible&compatLazyRefcounts != 0,
+		Dirty:         h.dirty(),
+		Corrupt:       h.corrupt(),
+		ExtendedL2:    h.extendedL2(),
+		HasDataFile:   h.hasDataFile(),
+		DataFile:      h.dataFile,
+		DataFileRaw:   h.dataFileRaw(),
+		BackingFile:   h.backingName,
+		BackingFormat: h.backingFormat,
+		Snapshots:     d.snapshots,
+		Bitmaps:       d.bitmaps,
+		Extensions:    h.list,
+		FeatureNames:  h.featureNames,
+		Incompatible:  h.incompatible,
+		Compatible:    h.compatible,
+		Autoclear:     h.autoclear,
+	}
+}
+
+// Notes returns what was noted: at opening, and while salvaging.
+func (d *Disk) Notes() []diskimage.Note { return d.notes.all() }
+
+// maxNotes bounds what a damaged image can make us remember.
+const maxNotes = 100
+
+// notes are the notes of an image, each said once. They are safe for
+// concurrent use.
+type notes struct {
+	mu   sync.Mutex
+	list []diskimage.Note
+	more bool // than fit
+}
+
+func (s *notes) add(format string, args ...any) {
+	n := diskimage.Note{Format: Name, Text: fmt.Sprintf(format, args...)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, old := range s.list {
+		if old == n {
+			return
+		}
+	}
+	if len(s.list) < maxNotes {
+		s.list = append(s.list, n)
+	} else {
+		s.more = true
+	}
+}
+
+func (s *notes) all() []diskimage.Note {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := append([]diskimage.Note(nil), s.list...)
+	if s.more {
+		list = append(list, diskimage.Note{Format: Name, Text: "and more of the kind"})
+	}
+	return list
+}
+
+// noteTail notes a file whose end is in no cluster that is in use: perhaps
+// something was appended to the image. It asks the refcount of the last
+// cluster only; where that cannot be told it is for a check to say.
+func (img *image) noteTail() {
+	h := img.h
+	last := (img.fileSize - 1) >> img.clusterBits
+	blockBits := uint(h.clusterBits) + 3 - uint(h.refcountOrder) // refcounts of a block, as a power of two
+	index := last >> blockBits
+	if h.dirty() || index >= int64(h.refTableClusters)<<(img.clusterBits-3) {
+		return
+	}
+	var entry [8]byte
+	if readFull(img.src, entry[:], int64(h.refTableOffset)+index*8, "") != nil {
+		return
+	}
+	used := false
+	if block := int64(binary.BigEndian.Uint64(entry[:]) & refTableOffsetMask); block > 0 {
+		bit := last & (1<<blockBits - 1) << h.refcountOrder
+		n := int64(max(1, h.refcountBits()/8))
+		count := make([]byte, n)
+		if readFull(img.src, count, block+bit/8, "") != nil {
+			return
+		}
+		if h.refcountBits() < 8 {
+			count[0] = count[0] >> (bit % 8) & (1<<h.refcountBits() - 1)
+		}
+		for _, b := range count {
+			used = used || b != 0
+		}
+	}
+	if !used {
+		img.notes.add("the file goes on behind the last cluster in use: its end, at %#x, is not part of the image", img.fileSize)
+	}
+}
