@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"go/types"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -22,13 +23,12 @@ const maxLines = 700
 var (
 	formats = []string{"raw", "qcow2", "vhd", "vmdk"}
 
-	// Modules that the library may require, with the folders that may use
-	// them outside tests ("" is nobody).
-	modules = map[string]string{
-		"github.com/klauspost/compress": "any",
-		"golang.org/x/sync":             "any",
-		"github.com/stretchr/testify":   "",
-		"github.com/google/go-cmp":      "",
+	// The modules that the library requires; true: for tests only.
+	modules = map[string]bool{
+		"github.com/klauspost/compress": false,
+		"golang.org/x/sync":             false,
+		"github.com/stretchr/testify":   true,
+		"github.com/google/go-cmp":      true,
 	}
 
 	// Packages that only tests import, and that may therefore import what
@@ -90,23 +90,39 @@ func TestImportGraph(t *testing.T) {
 				}
 			case !strings.Contains(first, "."): // the standard library
 			default:
-				use := "not required"
-				for m, who := range modules {
+				required, onlyTests := false, false
+				for m, testing := range modules {
 					if imported == m || strings.HasPrefix(imported, m+"/") {
-						use = who
+						required, onlyTests = true, testing
 					}
 				}
 				switch {
-				case use == "not required":
+				case !required:
 					t.Errorf("%s: imports %s: the library requires %v and no more", f.path, imported, slices.Sorted(maps.Keys(modules)))
 				case f.dir == "." && !f.test:
 					t.Errorf("%s: imports %s: the root imports only the standard library", f.path, imported)
-				case use == "" && !forTests:
+				case onlyTests && !forTests:
 					t.Errorf("%s: %s is for tests only", f.path, imported)
 				}
 			}
 		}
 	}
+}
+
+// TestRequiredModules holds that go.mod asks for the modules that the library
+// may use, and no more: whoever imports it carries them.
+func TestRequiredModules(t *testing.T) {
+	text, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	var required []string
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "require ")
+		if fields := strings.Fields(line); len(fields) == 2 && strings.Contains(fields[0], ".") {
+			required = append(required, fields[0])
+		}
+		require.False(t, strings.HasPrefix(line, "replace "), "%s", line)
+	}
+	require.ElementsMatch(t, slices.Collect(maps.Keys(modules)), required)
 }
 
 func TestFileBudget(t *testing.T) {

@@ -1,6 +1,7 @@
 package diskimage_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 )
@@ -175,4 +177,19 @@ func TestBatchReset(t *testing.T) {
 	require.Len(t, b.Buf, 8, "the memory stays")
 	require.GreaterOrEqual(t, cap(b.Blocks), 3)
 	require.Equal(t, "kept", b.Plan, "is the writer's")
+}
+
+// TestMemoryDisk holds that the disk which the examples offer to be copied
+// keeps the laws.
+func TestMemoryDisk(t *testing.T) {
+	d := memoryDisk{size: 5*memoryBlock + 100, blocks: map[int64][]byte{
+		0: bytes.Repeat([]byte{1}, memoryBlock),
+		1: bytes.Repeat([]byte{2}, memoryBlock),
+		5: bytes.Repeat([]byte{3}, memoryBlock),
+	}}
+	want := make([]byte, d.size)
+	for n, block := range d.blocks {
+		copy(want[n*memoryBlock:], block)
+	}
+	disktest.Conform(t, d, want)
 }
