@@ -42,6 +42,10 @@ func (img *image) openReferences(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
+// Backing returns the disk of the image below, or nil if there is none or it
+// was not opened. It belongs to d: closing d closes it.
+func (d *Disk) Backing() diskimage.VirtualDisk { return d.backing }
+
 // reference returns what the image says of another file, or the error for one
 // that may not be opened.
 func (img *image) reference(role diskimage.Role, o Options) (diskimage.Reference, error) {
