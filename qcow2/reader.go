@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/diskimage-go/diskimage"
 )
@@ -40,6 +41,10 @@ type Options struct {
 	// Snapshot is the id or name of the internal snapshot to show. Default:
 	// the active disk.
 	Snapshot string
+
+	// Notes are what the caller already has to say of the image: the first of
+	// the Disk's own. Default: none.
+	Notes []diskimage.Note
 
 	// CacheBytes bounds the memory for tables. Default [DefaultCacheBytes].
 	CacheBytes int64
@@ -122,7 +127,7 @@ func Open(ctx context.Context, src diskimage.Source, o Options) (*Disk, error) {
 		tables:      newTableCache(src, o.CacheBytes),
 	}
 	img.units.init(src, img.clusterSize, h.encoding())
-	img.notes.list = h.notes
+	img.notes.list = slices.Concat(o.Notes, h.notes)
 	if err := img.readLists(); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package raw
 import (
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	"github.com/diskimage-go/diskimage"
@@ -12,6 +13,8 @@ import (
 type Options struct {
 	Offset int64 // where in the source the disk starts, in bytes; 0
 	Size   int64 // the disk's length in bytes; 0: all that follows Offset
+
+	Notes []diskimage.Note // what the caller already has to say of the image; the disk's Notes tell it; none
 }
 
 // A Disk is a raw image as a disk. All methods but Close are safe for
@@ -28,6 +31,7 @@ type Disk struct {
 	offset int64
 	size   int64
 	last   atomic.Pointer[span] // what NextRange said last
+	notes  []diskimage.Note
 }
 
 // A span is a range of the source that is all data or all hole.
@@ -36,7 +40,10 @@ type span struct {
 	hole     bool
 }
 
-var _ diskimage.VirtualDisk = (*Disk)(nil)
+var (
+	_ diskimage.VirtualDisk = (*Disk)(nil)
+	_ diskimage.Noter       = (*Disk)(nil)
+)
 
 // Open returns src, or the part of it that o says, as a disk. Any length will
 // do, none too. A part that goes beyond the source's end is ErrTruncated.
@@ -55,7 +62,7 @@ func Open(src diskimage.Source, o Options) (*Disk, error) {
 		return nil, &diskimage.Error{Kind: diskimage.ErrTruncated, Format: Name, Off: have, Field: "disk",
 			Msg: fmt.Sprintf("the file ends here, the disk was said to lie at %d and be %d bytes long", o.Offset, o.Size)}
 	}
-	d := &Disk{src: src, offset: o.Offset, size: o.Size}
+	d := &Disk{src: src, offset: o.Offset, size: o.Size, notes: slices.Clone(o.Notes)}
 	if d.size == 0 {
 		d.size = have - o.Offset
 	}
@@ -65,6 +72,9 @@ func Open(src diskimage.Source, o Options) (*Disk, error) {
 
 // Size returns the disk's length, exact to the byte.
 func (d *Disk) Size() int64 { return d.size }
+
+// Notes returns what was noted of the image when it was opened.
+func (d *Disk) Notes() []diskimage.Note { return slices.Clone(d.notes) }
 
 // Close closes the source if it is an io.Closer.
 func (d *Disk) Close() error {

@@ -1,0 +1,133 @@
+package convert
+
+import (
+	"context"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/hostfile"
+	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/raw"
+)
+
+// OpenOptions say how an image is opened. The zero value tells the format by
+// the content and opens nothing but the image itself.
+type OpenOptions struct {
+	// Format is what the image is declared to be. A content that contradicts
+	// it is refused. Images that a guest can write to as raw disks must be
+	// declared raw: else what the guest wrote says what they are.
+	// Default: told by the content, see [Detect].
+	Format Format
+
+	// Name is what the image is called: relative names in it are resolved
+	// against its folder. Default: the file's name, if it has one.
+	Name string
+
+	// Opener opens what the image names: backing files and data files. See
+	// [NewDirOpener]. Default: an image that names another is refused.
+	Opener diskimage.Opener
+
+	// RawAnyway takes a file that is declared raw for raw though its content
+	// is another image, an archive or a document. Default: refused.
+	RawAnyway bool
+
+	// Salvage reads what can be read of a damaged image. Default: refused.
+	Salvage bool
+
+	// SkipExternal opens neither backing file nor data file, which is enough to
+	// look at an image, not to read it. Default false.
+	SkipExternal bool
+
+	// Snapshot is the id or the name of the internal snapshot to show.
+	// Default: the active disk.
+	Snapshot string
+}
+
+// Open shows the image in src as a disk: a *[raw.Disk] or a *[qcow2.Disk]. The
+// context bounds the opening, not the disk's life.
+//
+// Closing the disk closes src if it is an io.Closer, and what the image made
+// the opener open. After an error src is left to the caller.
+//
+// Errors of detection are as [Detect] says. VMDK and VHD are recognised and
+// refused as [diskimage.ErrUnsupported].
+func Open(ctx context.Context, src diskimage.Source, o OpenOptions) (diskimage.VirtualDisk, error) {
+	return open(ctx, src, o, 0, nil)
+}
+
+// open opens an image to which so many references lead. notes are what is
+// known of it already.
+func open(ctx context.Context, src diskimage.Source, o OpenOptions, depth int, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	format, looks, err := decide(src, o.Format, o.RawAnyway)
+	if err != nil {
+		return nil, err
+	}
+	notes = append(notes, looks...)
+	switch format {
+	case QCOW2:
+		d, err := qcow2.Open(ctx, src, qcow2.Options{
+			Name: o.Name, Opener: o.Opener, Depth: depth, SkipExternal: o.SkipExternal,
+			Salvage: o.Salvage, Snapshot: o.Snapshot, Notes: notes,
+		})
+		if err != nil {
+			return nil, err // not d, which would be no nil VirtualDisk
+		}
+		return d, nil
+	case Raw:
+		if o.Snapshot != "" {
+			return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: raw.Name, Off: -1,
+				Msg: "the format has no snapshots, asked for was " + diskimage.Quote(o.Snapshot)}
+		}
+		d, err := raw.Open(src, raw.Options{Notes: notes})
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	}
+	return nil, unreadable(format)
+}
+
+// OpenFile opens an image file, or a block device that holds an image, as
+// [Open] does. Folders, FIFOs, sockets and character devices are refused.
+// Errors of the file are *fs.PathError.
+//
+// If o.Opener is a *[DirOpener], an image that names itself is found out at
+// its first link, and o.RawAnyway and o.Salvage hold for the images below too.
+func OpenFile(ctx context.Context, name string, o OpenOptions) (diskimage.VirtualDisk, error) {
+	f, err := hostfile.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if o.Name == "" {
+		o.Name = name
+	}
+	if d, ok := o.Opener.(*DirOpener); ok && d != nil {
+		o.Opener = d.below(f.Info(), "", o)
+	}
+	disk, err := Open(ctx, f, o)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return disk, nil
+}
+
+// FormatOf returns the format of a disk that [Open] returned, or Auto for any
+// other.
+func FormatOf(d diskimage.VirtualDisk) Format {
+	switch d.(type) {
+	case *raw.Disk:
+		return Raw
+	case *qcow2.Disk:
+		return QCOW2
+	}
+	return Auto
+}
+
+// unreadable returns the error for a format that is recognised and not read.
+func unreadable(f Format) error {
+	return &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: f.String(), Off: -1,
+		Msg: "this version reads qcow2 and raw"}
+}
