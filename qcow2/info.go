@@ -1,7 +1,6 @@
 package qcow2
 
 import (
-	"encoding/binary"
 	"fmt"
 	"sync"
 
@@ -100,39 +99,4 @@ func (s *notes) all() []diskimage.Note {
 		list = append(list, diskimage.Note{Format: Name, Text: "and more of the kind"})
 	}
 	return list
-}
-
-// noteTail notes a file whose end is in no cluster that is in use: perhaps
-// something was appended to the image. It asks the refcount of the last
-// cluster only; where that cannot be told it is for a check to say.
-func (img *image) noteTail() {
-	h := img.h
-	last := (img.fileSize - 1) >> img.clusterBits
-	blockBits := uint(h.clusterBits) + 3 - uint(h.refcountOrder) // refcounts of a block, as a power of two
-	index := last >> blockBits
-	if h.dirty() || index >= int64(h.refTableClusters)<<(img.clusterBits-3) {
-		return
-	}
-	var entry [8]byte
-	if readFull(img.src, entry[:], int64(h.refTableOffset)+index*8, "") != nil {
-		return
-	}
-	used := false
-	if block := int64(binary.BigEndian.Uint64(entry[:]) & refTableOffsetMask); block > 0 {
-		bit := last & (1<<blockBits - 1) << h.refcountOrder
-		n := int64(max(1, h.refcountBits()/8))
-		count := make([]byte, n)
-		if readFull(img.src, count, block+bit/8, "") != nil {
-			return
-		}
-		if h.refcountBits() < 8 {
-			count[0] = count[0] >> (bit % 8) & (1<<h.refcountBits() - 1)
-		}
-		for _, b := range count {
-			used = used || b != 0
-		}
-	}
-	if !used {
-		img.notes.add("the file goes on behind the last cluster in use: its end, at %#x, is not part of the image", img.fileSize)
-	}
 }
