@@ -41,8 +41,9 @@ type span struct {
 }
 
 var (
-	_ diskimage.VirtualDisk = (*Disk)(nil)
-	_ diskimage.Noter       = (*Disk)(nil)
+	_ diskimage.VirtualDisk    = (*Disk)(nil)
+	_ diskimage.ChangeDetector = (*Disk)(nil)
+	_ diskimage.Noter          = (*Disk)(nil)
 )
 
 // Open returns src, or the part of it that o says, as a disk. Any length will
@@ -80,6 +81,14 @@ func (d *Disk) Notes() []diskimage.Note { return slices.Clone(d.notes) }
 func (d *Disk) Close() error {
 	if c, ok := d.src.(io.Closer); ok {
 		return c.Close()
+	}
+	return nil
+}
+
+// Changed asks the source, if it can tell, whether it has changed.
+func (d *Disk) Changed() error {
+	if c, ok := d.src.(diskimage.ChangeDetector); ok {
+		return c.Changed()
 	}
 	return nil
 }

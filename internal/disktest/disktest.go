@@ -176,7 +176,7 @@ func checkReads(t testing.TB, d diskimage.VirtualDisk, want []byte) {
 func readPiece(t testing.TB, d diskimage.VirtualDisk, want []byte, off, n int) {
 	t.Helper()
 	p := bytes.Repeat([]byte{0xa5}, n+1)
-	got, err := d.ReadAt(p[:n:n], int64(off))
+	got, err := d.ReadAt(p[:n], int64(off))
 	if err == io.EOF && off+n == len(want) {
 		err = nil
 	}

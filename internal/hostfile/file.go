@@ -37,9 +37,10 @@ type File struct {
 }
 
 var (
-	_ diskimage.Source     = (*File)(nil)
-	_ diskimage.HoleMapper = (*File)(nil)
-	_ io.Closer            = (*File)(nil)
+	_ diskimage.Source         = (*File)(nil)
+	_ diskimage.HoleMapper     = (*File)(nil)
+	_ diskimage.ChangeDetector = (*File)(nil)
+	_ io.Closer                = (*File)(nil)
 )
 
 // Open opens a regular file or a block device for reading. Anything else is an
