@@ -47,7 +47,7 @@ func units() map[string][]byte {
 		"period": bytes.Repeat([]byte("abcdefg"), 9363)[:65536],
 		"byte":   {7},
 	}
-	for _, n := range []int{2, 511, 512, 4096, 5000, 65535, 65536, 65537, 131072, 1 << 20, 2 << 20} {
+	for _, n := range []int{2, 511, 512, 4096, 5000, 65535, 65536, 65537, 131072, 2 << 20} {
 		u[fmt.Sprint("sample ", n)] = sample(uint64(n), n)
 	}
 	half := make([]byte, 65536)
@@ -81,7 +81,7 @@ func TestRoundTrip(t *testing.T) {
 					if window == 0 {
 						window = 4096
 					}
-					_ = window
+					require.LessOrEqual(t, got.MaxDistance, window, name)
 					std, err := io.ReadAll(flate.NewReader(bytes.NewReader(stream)))
 					require.NoError(t, err, name)
 					require.True(t, bytes.Equal(src, std), name)
@@ -103,7 +103,7 @@ func TestEncodeIsDeterministic(t *testing.T) {
 				require.True(t, bytes.Equal(want, e.Encode([]byte{1, 2, 3}, src)[3:]), i)
 			}
 			// Positions that count up from unit to unit must not show either.
-			for i := range 300 {
+			for i := range 60 {
 				e.Encode(nil, src[i:i+9000])
 			}
 			require.True(t, bytes.Equal(want, e.Encode(nil, src)))

@@ -17,7 +17,7 @@ var (
 // A Result says what [Decoder.Decode] learned of a stream.
 type Result struct {
 	Used        int // bytes of the stream, from its start to its end; what follows is padding
-	MaxDistance int // Deflate: how far back a match may reach, in bytes: at least as far as any of the stream does
+	MaxDistance int // Deflate: the farthest that a match reaches back, in bytes; 0 without matches
 }
 
 // A Decoder decodes compressed units. It is not safe for concurrent use. It
