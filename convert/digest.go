@@ -1,0 +1,121 @@
+package convert
+
+import (
+	"crypto/sha256"
+	"hash"
+	"hash/maphash"
+	"sync/atomic"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/zero"
+)
+
+// counter is a sum that several goroutines add to.
+type counter struct{ n atomic.Int64 }
+
+func (c *counter) add(n int64) { c.n.Add(n) }
+func (c *counter) get() int64  { return c.n.Load() }
+
+// A guestDigest is the SHA-256 of a guest disk, fed with batches in order.
+type guestDigest struct {
+	h  hash.Hash
+	at int64
+}
+
+var zeros [64 << 10]byte // never written
+
+func newGuestDigest() *guestDigest { return &guestDigest{h: sha256.New()} }
+
+// skipTo hashes zeros up to the guest offset off.
+func (d *guestDigest) skipTo(off int64) {
+	for d.at < off {
+		n := min(off-d.at, int64(len(zeros)))
+		d.h.Write(zeros[:n])
+		d.at += n
+	}
+}
+
+// add hashes a batch whose Buf is whole.
+func (d *guestDigest) add(b *diskimage.Batch) {
+	d.skipTo(b.Off)
+	d.h.Write(b.Buf[:b.Len])
+	d.at += b.Len
+}
+
+// chunkSize is the guest range of one hash of a contentHash.
+const chunkSize = 64 << 10
+
+// maxRegions bounds a contentHash: one sum per region.
+const maxRegions = 1 << 16
+
+// A contentHash tells two guest contents apart in bounded memory, whatever
+// order their parts come in: per region the sum of the hashes of its chunks
+// that are not zeros. The seed is secret and new for each, so that no image
+// can be made to collide. Safe for concurrent use.
+type contentHash struct {
+	seed   maphash.Seed
+	region int64 // guest bytes, a power of two
+	sums   []atomic.Uint64
+}
+
+// newContentHash is for disks of up to size bytes, -1 where that is not known.
+func newContentHash(size int64) *contentHash {
+	if size < 0 {
+		size = maxRegions << 30
+	}
+	c := &contentHash{seed: maphash.MakeSeed(), region: diskimage.BatchSize}
+	for size/c.region >= maxRegions {
+		c.region *= 2
+	}
+	c.sums = make([]atomic.Uint64, size/c.region+1)
+	return c
+}
+
+// like returns an empty contentHash to be compared with c.
+func (c *contentHash) like() *contentHash {
+	return &contentHash{seed: c.seed, region: c.region, sums: make([]atomic.Uint64, len(c.sums))}
+}
+
+// add takes a batch whose Buf is whole. Explicit zeros count as such, since
+// over a backing image they differ from nothing.
+func (c *contentHash) add(b *diskimage.Batch, unit int64) {
+	var h maphash.Hash
+	h.SetSeed(c.seed)
+	var sum uint64
+	for at := int64(0); at < b.Len; at += chunkSize {
+		chunk := b.Buf[at : at+chunkSize]
+		if !zero.Is(chunk) {
+			sum += hashAt(&h, 0, b.Off+at, chunk)
+		}
+	}
+	for _, blk := range b.Blocks {
+		if blk.Kind == diskimage.Zero {
+			for off := blk.Off; off < blk.Off+blk.Len; off += unit {
+				sum += hashAt(&h, 1, off, nil)
+			}
+		}
+	}
+	c.sums[min(b.Off/c.region, int64(len(c.sums)-1))].Add(sum)
+}
+
+func hashAt(h *maphash.Hash, mark byte, off int64, p []byte) uint64 {
+	h.Reset()
+	var head [9]byte
+	head[0] = mark
+	for i := range 8 {
+		head[1+i] = byte(off >> (8 * i))
+	}
+	h.Write(head[:])
+	h.Write(p)
+	return h.Sum64()
+}
+
+// differs returns the first region whose content differs from o's.
+func (c *contentHash) differs(o *contentHash) (Range, bool) {
+	for i := range c.sums {
+		if c.sums[i].Load() != o.sums[i].Load() {
+			return Range{int64(i) * c.region, c.region}, true
+		}
+	}
+	return Range{}, false
+}

@@ -1,0 +1,110 @@
+package convert
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/raw"
+)
+
+// Options say what to make of a disk, and how. The zero value makes a raw
+// image; for most uses setting Format is enough.
+type Options struct {
+	Format Format              // of the target: Raw or QCOW2; default Raw
+	Raw    raw.WriterOptions   // for Format Raw; Size is set from the source
+	QCOW2  qcow2.WriterOptions // for Format QCOW2; Size is set from the source
+
+	// Size is the target's guest size in bytes: at least the source's, the
+	// rest zeros. Default: the source's.
+	Size int64
+
+	Workers       int  // goroutines that read and encode, 1 to 256; default GOMAXPROCS
+	AllocateZeros bool // write zeros as data, so that the target is fully allocated; default: they cost nothing
+	OnlyTop       bool // only what the source's own layer holds, for a target with a backing image; default: the whole disk
+	Digest        bool // SHA-256 of the guest disk, computed on the way; default: none
+	Verify        bool // re-open the output, check it and compare its content before it gets its name; default: not
+	Salvage       bool // replace what cannot be read by zeros and report it; default: an error
+	Unsynced      bool // ToFile: do not wait until the data is on the disk; default: wait
+	Force         bool // ToFile: write to a block device in place; default: refuse
+
+	// Progress is called with growing numbers, never from two goroutines at
+	// once, about once per batch. Default: nobody is told.
+	Progress func(Progress)
+}
+
+// A Phase is what a conversion is doing.
+type Phase uint8
+
+const (
+	Planning   Phase = iota // a pipe's first pass: nothing is written
+	Converting              // data moves
+	Verifying               // the output is read back
+)
+
+func (p Phase) String() string {
+	switch p {
+	case Planning:
+		return "planning"
+	case Converting:
+		return "converting"
+	case Verifying:
+		return "verifying"
+	}
+	return fmt.Sprintf("Phase(%d)", uint8(p))
+}
+
+// Progress counts guest bytes of data: those done, and those that have to be
+// moved in this phase (-1 where the source cannot know).
+type Progress struct {
+	Phase       Phase
+	Done, Total int64
+}
+
+// A Range is a run of guest bytes.
+type Range struct{ Off, Len int64 }
+
+// A Report tells what a conversion did. Lengths are in bytes.
+type Report struct {
+	Size       int64            // guest size of the target
+	Data       int64            // guest bytes of the source that are stored as data
+	Zeros      int64            // guest bytes of the source that its map tells to be zeros
+	Holes      int64            // guest bytes of the source that no layer holds
+	Moved      int64            // guest bytes that were moved in their compressed form
+	Written    int64            // bytes written to the target
+	Digest     []byte           // SHA-256 of the source's guest disk, if asked for
+	Verified   bool             // the output was read back and found equal
+	Unreadable []Range          // what Salvage replaced by zeros, ascending
+	Notes      []diskimage.Note // of the source, the target and the conversion
+	Duration   time.Duration
+}
+
+// batchesInFlight bounds memory: each worker has one in hand, and some wait
+// for their turn.
+func batchesInFlight(workers int) int { return 2*workers + 1 }
+
+const maxWorkers = 256
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Format == Auto {
+		o.Format = Raw
+	}
+	if o.Workers == 0 {
+		o.Workers = min(runtime.GOMAXPROCS(0), maxWorkers)
+	}
+	if o.Workers < 1 || o.Workers > maxWorkers {
+		return o, fmt.Errorf("convert: %d workers: 1 to %d are possible", o.Workers, maxWorkers)
+	}
+	if o.AllocateZeros && o.OnlyTop {
+		return o, fmt.Errorf("convert: AllocateZeros and OnlyTop exclude each other")
+	}
+	if o.Size < 0 {
+		return o, fmt.Errorf("convert: a target size of %d bytes", o.Size)
+	}
+	if o.OnlyTop && o.Digest {
+		return o, fmt.Errorf("convert: a digest needs the whole disk, OnlyTop reads one layer")
+	}
+	return o, nil
+}

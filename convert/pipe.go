@@ -1,0 +1,122 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/diskimage-go/diskimage"
+)
+
+// ToWriter converts src into out, which cannot seek: standard output, a pipe,
+// a network connection. The bytes are those that ToFile writes.
+//
+// A format that has bytes at its front which are known last (QCOW2's header)
+// takes two passes: the first computes them and writes nothing, the second
+// emits the image in order. Both read the source; if it changed in between,
+// that is found at the end and is an error, and what was emitted is no image.
+func ToWriter(ctx context.Context, out io.Writer, src diskimage.VirtualDisk, o Options) (*Report, error) {
+	if o.Verify {
+		return nil, errors.New("convert: a pipe cannot be read back to be verified")
+	}
+	r, err := newRun(src, nil, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	var front frontCatcher
+	probe, err := newWriter(&front, r.targetSize(), r.o)
+	if err != nil {
+		return nil, err
+	}
+	if n := prefix(probe); n > 0 {
+		front.bytes = make([]byte, n)
+		r.phase = Planning
+		if err := r.convert(ctx, probe); err != nil {
+			return nil, err
+		}
+		r.rep, r.lost = Report{}, losses{}
+	} else if err := probe.Abort(); err != nil {
+		return nil, err
+	}
+	r.phase, r.inTurn = Converting, true
+	e := &emitter{w: out, front: front.bytes}
+	if err := e.emit(front.bytes); err != nil {
+		return nil, err
+	}
+	w, err := newWriter(e, r.targetSize(), r.o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.convert(ctx, w); err != nil {
+		return nil, err
+	}
+	if e.at != front.end && len(front.bytes) > 0 {
+		return nil, errChangedBetween
+	}
+	r.written = e.at
+	return r.report(), nil
+}
+
+var errChangedBetween error = &diskimage.Error{Kind: diskimage.ErrChanged, Off: -1,
+	Msg: "the source changed between the two passes: what was emitted is no image"}
+
+// prefix returns how many of an image's first bytes its writer writes last.
+func prefix(w diskimage.Writer) int64 {
+	if p, ok := w.(diskimage.Prefixer); ok {
+		return p.Prefix()
+	}
+	return 0
+}
+
+// A frontCatcher keeps an image's first bytes and forgets the others.
+type frontCatcher struct {
+	bytes []byte
+	end   int64 // of the image
+}
+
+func (f *frontCatcher) WriteAt(p []byte, off int64) (int, error) {
+	if off < int64(len(f.bytes)) {
+		copy(f.bytes[off:], p)
+	}
+	f.end = max(f.end, off+int64(len(p)))
+	return len(p), nil
+}
+
+// An emitter passes writes that come in order to an io.Writer, with zeros
+// between them. The first bytes, which come last, went out before.
+type emitter struct {
+	w     io.Writer
+	front []byte
+	at    int64
+}
+
+func (e *emitter) emit(p []byte) error {
+	n, err := e.w.Write(p)
+	e.at += int64(n)
+	return err
+}
+
+func (e *emitter) WriteAt(p []byte, off int64) (int, error) {
+	if off < int64(len(e.front)) {
+		if end := off + int64(len(p)); end > int64(len(e.front)) || string(e.front[off:end]) != string(p) {
+			return 0, errChangedBetween
+		}
+		return len(p), nil
+	}
+	if off < e.at {
+		return 0, fmt.Errorf("convert: a write at %d after one that ended at %d", off, e.at)
+	}
+	for e.at < off {
+		if err := e.emit(zeros[:min(off-e.at, int64(len(zeros)))]); err != nil {
+			return 0, err
+		}
+	}
+	if err := e.emit(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}

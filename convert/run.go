@@ -1,0 +1,221 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/diskimage-go/diskimage"
+)
+
+// A run is one conversion of one source into one output.
+type run struct {
+	o      Options
+	disk   diskimage.VirtualDisk // or
+	stream diskimage.Stream
+
+	rep    Report
+	start  time.Time
+	inTurn bool // Store in guest order
+
+	mu    sync.Mutex // for the progress
+	phase Phase
+	total int64
+	done  int64
+
+	content *contentHash // of the source, if Verify
+	written int64        // bytes
+	lost    losses
+}
+
+func newRun(disk diskimage.VirtualDisk, stream diskimage.Stream, o Options) (*run, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &run{o: o, disk: disk, stream: stream, start: time.Now(), phase: Converting}, nil
+}
+
+// check looks at the source before anything is written: at its tables, where
+// the format has some, and at how much there is to move.
+func (r *run) check() error {
+	r.total = -1
+	if r.disk == nil {
+		return nil
+	}
+	if r.o.Size > 0 && r.o.Size < r.disk.Size() {
+		return fmt.Errorf("convert: a target of %d bytes cannot hold a disk of %d", r.o.Size, r.disk.Size())
+	}
+	mc, ok := r.disk.(diskimage.MapChecker)
+	if ok && !r.o.Salvage {
+		if err := mc.CheckMap(); err != nil {
+			return err
+		}
+	}
+	if ok && r.o.Progress == nil {
+		return nil
+	}
+	r.total = 0
+	for e, err := range diskimage.Extents(r.disk, 0, r.disk.Size()) {
+		if err != nil {
+			return err
+		}
+		if e.Kind == diskimage.Data && (!r.o.OnlyTop || e.Depth == 0) {
+			r.total += e.Len
+		}
+	}
+	return nil
+}
+
+// targetSize returns the guest size that the writer is made with, -1 where
+// the source does not know its own.
+func (r *run) targetSize() int64 {
+	switch {
+	case r.o.Size > 0:
+		return r.o.Size
+	case r.disk != nil:
+		return r.disk.Size()
+	}
+	return r.stream.Size()
+}
+
+// convert moves the source's data into w and finishes it. w is aborted on any
+// error.
+func (r *run) convert(ctx context.Context, w diskimage.Writer) (err error) {
+	defer func() {
+		if err != nil {
+			if ctx.Err() != nil { // whatever it did to those who noticed
+				err = context.Cause(ctx)
+			}
+			if aerr := w.Abort(); aerr != nil {
+				err = errors.Join(err, aerr)
+			}
+		}
+	}()
+	if u := w.Unit(); u < 1 || u > diskimage.BatchSize || u&(u-1) != 0 {
+		return fmt.Errorf("convert: the writer's unit is %d bytes", u)
+	}
+	r.done = 0
+	var digest *guestDigest
+	if r.o.Digest {
+		digest = newGuestDigest()
+	}
+	src, finish := r.feed(w)
+	inOrder := func(j *job) error {
+		if digest != nil {
+			digest.add(j.Batch)
+		}
+		return nil
+	}
+	if r.o.Workers == 1 {
+		err = sequential(ctx, src, w, inOrder, r.progress)
+	} else {
+		err = concurrent(ctx, src, w, r.o.Workers, r.inTurn, inOrder, r.progress)
+	}
+	if err != nil {
+		return err
+	}
+	size, err := finish()
+	if err != nil {
+		return err
+	}
+	if digest != nil {
+		digest.skipTo(size)
+		r.rep.Digest = digest.h.Sum(nil)
+	}
+	if err := w.Finish(ctx); err != nil {
+		return err
+	}
+	r.rep.Size = guestSize(r.o.Format, max(size, r.o.Size))
+	r.rep.Notes = append(r.rep.Notes, diskimage.NotesOf(w)...)
+	return nil
+}
+
+// feed returns where batches come from, and what is to be done at the end:
+// it gives the source's size.
+func (r *run) feed(w diskimage.Writer) (feed, func() (int64, error)) {
+	taker, _ := w.(diskimage.StoredTaker)
+	whole := r.o.Digest || r.content != nil
+	if r.disk != nil {
+		if _, ok := r.disk.(diskimage.StoredReader); !ok {
+			taker = nil
+		}
+		s := &diskFeed{disk: r.disk, size: r.disk.Size(), unit: w.Unit(), taker: taker, o: &r.o, whole: whole, lost: &r.lost}
+		return r.observed(s, w), func() (int64, error) {
+			r.rep.Data, r.rep.Zeros, r.rep.Holes, r.rep.Moved = s.counts.data, s.counts.zeros, s.counts.holes, s.moved.get()
+			return s.size, changed(r.disk)
+		}
+	}
+	s := &streamFeed{stream: r.stream, unit: w.Unit(), taker: taker, o: &r.o}
+	return r.observed(s, w), func() (int64, error) {
+		size := r.stream.Size()
+		r.rep.Data, r.rep.Zeros, r.rep.Moved = s.data, size-s.data, s.moved.get()
+		if r.o.Size > 0 && r.o.Size < size {
+			return 0, fmt.Errorf("convert: a target of %d bytes cannot hold a disk of %d", r.o.Size, size)
+		}
+		if ss, ok := w.(diskimage.SizeSetter); ok && r.o.Size == 0 {
+			return size, ss.SetSize(size)
+		}
+		return size, nil
+	}
+}
+
+// changed asks a disk whether its file is still what it was.
+func changed(d diskimage.VirtualDisk) error {
+	if c, ok := d.(diskimage.ChangeDetector); ok {
+		return c.Changed()
+	}
+	return nil
+}
+
+// observed adds what a verification needs to know of each batch.
+func (r *run) observed(s feed, w diskimage.Writer) feed {
+	if r.content == nil {
+		return s
+	}
+	return &observedFeed{s, r.content, w.Unit()}
+}
+
+type observedFeed struct {
+	feed
+	content *contentHash
+	unit    int64
+}
+
+func (s *observedFeed) fill(ctx context.Context, j *job, w *worker) error {
+	if err := s.feed.fill(ctx, j, w); err != nil {
+		return err
+	}
+	s.content.add(j.Batch, s.unit)
+	return nil
+}
+
+// progress tells that a batch is done.
+func (r *run) progress(j *job) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done += j.data
+	if r.o.Progress != nil {
+		r.o.Progress(Progress{Phase: r.phase, Done: r.done, Total: r.total})
+	}
+}
+
+// report closes the account.
+func (r *run) report() *Report {
+	r.rep.Unreadable = r.lost.sorted()
+	r.rep.Written = r.written
+	r.rep.Duration = time.Since(r.start)
+	var of any = r.disk
+	if r.disk == nil {
+		of = r.stream
+	}
+	r.rep.Notes = slices.Concat(diskimage.NotesOf(of), r.rep.Notes)
+	return &r.rep
+}
+
+func (r *run) note(format string, args ...any) {
+	r.rep.Notes = append(r.rep.Notes, diskimage.Note{Text: fmt.Sprintf(format, args...)})
+}

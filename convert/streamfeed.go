@@ -1,0 +1,148 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/zero"
+)
+
+// A streamFeed plans over a disk that comes front to back: reading is part
+// of the plan, decoding is left to fill.
+type streamFeed struct {
+	stream diskimage.Stream
+	unit   int64 // of the writer
+	taker  diskimage.StoredTaker
+	o      *Options
+
+	next  int64           // where the next batch starts
+	off   int64           // where the next block may start
+	held  diskimage.Block // read, but of a later batch; its Data is its own
+	ended bool
+	data  int64 // guest bytes in blocks
+	moved counter
+}
+
+func (s *streamFeed) plan(j *job) (bool, error) {
+	j.extents, j.data = j.extents[:0], 0
+	for !s.ended || s.held.Len > 0 {
+		if err := s.collect(j); err != nil {
+			return false, err
+		}
+		if len(j.Blocks) > 0 || s.o.AllocateZeros && j.Len > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// collect reads what the stream has for the next batch's range.
+func (s *streamFeed) collect(j *job) error {
+	j.Reset(s.next&^(diskimage.BatchSize-1), diskimage.BatchSize)
+	end := j.Off + j.Len
+	if s.held.Len > 0 && s.held.Off < end {
+		s.take(j, s.held)
+		s.held = diskimage.Block{}
+	}
+	for s.held.Len == 0 && !s.ended && s.off < end {
+		b, err := s.stream.NextBlock(j.Buf[s.off-j.Off:])
+		if err == io.EOF {
+			s.ended = true
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.sane(b); err != nil {
+			return err
+		}
+		s.off = b.Off + b.Len
+		switch {
+		case b.Kind != diskimage.Data:
+		case b.Off < end:
+			s.take(j, b)
+		default:
+			s.held = b
+			s.held.Data = append([]byte(nil), b.Data...)
+		}
+	}
+	s.next = end
+	if s.held.Len > 0 && !s.o.AllocateZeros {
+		s.next = s.held.Off
+	} else if s.held.Len == 0 {
+		s.next = max(s.off, end)
+	}
+	if size := s.stream.Size(); s.ended && s.held.Len == 0 && size < end {
+		j.Len = max(size-j.Off, 0)
+	}
+	return nil
+}
+
+// sane holds a block against what Stream promises.
+func (s *streamFeed) sane(b diskimage.Block) error {
+	last := b.Off + b.Len - 1
+	if b.Off < s.off || b.Len <= 0 || b.Kind == diskimage.Data &&
+		(b.Enc == diskimage.Plain && int64(len(b.Data)) != b.Len || b.Off/diskimage.BatchSize != last/diskimage.BatchSize) {
+		return fmt.Errorf("convert: the stream's block of %d bytes at %d is out of order or has no place", b.Len, b.Off)
+	}
+	return nil
+}
+
+// take keeps a block in the batch's own memory, plain data in its place.
+func (s *streamFeed) take(j *job, b diskimage.Block) {
+	j.data += b.Len
+	s.data += b.Len
+	if b.Enc == diskimage.Plain {
+		place := j.Buf[b.Off-j.Off:][:b.Len]
+		if &place[0] != &b.Data[0] {
+			copy(place, b.Data)
+		}
+		b.Data = place
+	} else {
+		b.Data = append([]byte(nil), b.Data...)
+	}
+	j.Blocks = append(j.Blocks, b)
+}
+
+// fill decodes what is compressed, and turns the stream's blocks into whole
+// units with zeros where it says nothing.
+func (s *streamFeed) fill(_ context.Context, j *job, w *worker) error {
+	w.spans = w.spans[:0]
+	at := j.Off
+	for _, b := range j.Blocks {
+		place := j.Buf[b.Off-j.Off:][:b.Len]
+		clear(j.Buf[at-j.Off : b.Off-j.Off])
+		at = b.Off + b.Len
+		if b.Enc != diskimage.Plain {
+			res, err := w.dec.Decode(place, b.Data, b.Enc)
+			if err != nil {
+				return fmt.Errorf("convert: the compressed unit at guest offset %d is damaged: %w", b.Off, err)
+			}
+			if zero.Is(place) {
+				continue
+			}
+			if takes(s.taker, s.unit, b.Off, b.Len, b.Enc, res) && !s.o.AllocateZeros {
+				b.Data = b.Data[:res.Used]
+				w.spans = append(w.spans, span{off: b.Off, end: at, stored: b})
+				s.moved.add(b.Len)
+				continue
+			}
+		}
+		w.addData(b.Off, at, s.unit)
+	}
+	clear(j.Buf[at-j.Off:])
+	if s.o.AllocateZeros {
+		w.spans = append(w.spans[:0], span{off: j.Off, end: j.Off + roundUp(j.Len, s.unit)})
+	}
+	j.Blocks = j.Blocks[:0]
+	for _, sp := range w.spans {
+		b := sp.stored
+		if b.Len == 0 {
+			b = diskimage.Block{Off: sp.off, Len: sp.end - sp.off, Data: j.Buf[sp.off-j.Off : sp.end-j.Off]}
+		}
+		j.Blocks = append(j.Blocks, b)
+	}
+	return nil
+}

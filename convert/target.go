@@ -1,0 +1,190 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/atomicfile"
+	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/raw"
+)
+
+// ToFile converts src into the file name. Under that name there is, at any
+// moment, what stood there before or the complete new image: the work is done
+// under a temporary name in the same folder, synced unless o.Unsynced, and
+// renamed. A block device (with o.Force) is written in place, without that
+// promise.
+//
+// src is not closed. Cancelling ctx stops the conversion with its cause.
+func ToFile(ctx context.Context, name string, src diskimage.VirtualDisk, o Options) (*Report, error) {
+	return toFile(ctx, name, src, nil, o)
+}
+
+// StreamToFile is ToFile for a source that is read once, front to back.
+func StreamToFile(ctx context.Context, name string, src diskimage.Stream, o Options) (*Report, error) {
+	return toFile(ctx, name, nil, src, o)
+}
+
+func toFile(ctx context.Context, name string, disk diskimage.VirtualDisk, stream diskimage.Stream, o Options) (*Report, error) {
+	r, err := newRun(disk, stream, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	f, err := atomicfile.Create(name, atomicfile.Options{Force: r.o.Force})
+	if err != nil {
+		return nil, err
+	}
+	defer f.Abort()
+	if err := r.toOutput(ctx, f, !r.o.Unsynced); err != nil {
+		return nil, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	if err := f.Commit(!r.o.Unsynced); err != nil {
+		return nil, err
+	}
+	if f.Resolved() {
+		r.note("%s is a symbolic link: what it leads to, %s, was written", name, f.Target())
+	}
+	return r.report(), nil
+}
+
+// ToOutput converts src into out, which sees each byte once, in nearly
+// ascending order, and the image's first bytes last. It is synced if it can
+// be. Verify needs an out that is an io.ReaderAt too.
+func ToOutput(ctx context.Context, out diskimage.Output, src diskimage.VirtualDisk, o Options) (*Report, error) {
+	return toOutput(ctx, out, src, nil, o)
+}
+
+// StreamToOutput is ToOutput for a source that is read once, front to back.
+func StreamToOutput(ctx context.Context, out diskimage.Output, src diskimage.Stream, o Options) (*Report, error) {
+	return toOutput(ctx, out, nil, src, o)
+}
+
+func toOutput(ctx context.Context, out diskimage.Output, disk diskimage.VirtualDisk, stream diskimage.Stream, o Options) (*Report, error) {
+	r, err := newRun(disk, stream, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	if err := r.toOutput(ctx, out, !r.o.Unsynced); err != nil {
+		return nil, err
+	}
+	return r.report(), nil
+}
+
+// toOutput converts, and verifies if that is asked for.
+func (r *run) toOutput(ctx context.Context, out diskimage.Output, synced bool) error {
+	if r.o.Verify {
+		if _, ok := out.(io.ReaderAt); !ok {
+			return errors.New("convert: an output that cannot be read back cannot be verified")
+		}
+		r.content = newContentHash(r.targetSize())
+	}
+	m := &meter{out: out, sync: synced}
+	w, err := newWriter(m.asOutput(), r.targetSize(), r.o)
+	if err != nil {
+		return err
+	}
+	if err := r.convert(ctx, w); err != nil {
+		return err
+	}
+	r.written = m.n.Load()
+	if r.o.Verify {
+		return r.verify(ctx, out.(io.ReaderAt), m.end, w.Unit())
+	}
+	return nil
+}
+
+// guestSize returns what becomes of a guest size in a format that may have to
+// pad it.
+func guestSize(f Format, size int64) int64 {
+	if f == QCOW2 {
+		return roundUp(size, 512) // counted in sectors by every reader but ours
+	}
+	return size
+}
+
+// newWriter makes the writer of the target's format.
+func newWriter(out diskimage.Output, size int64, o Options) (diskimage.Writer, error) {
+	switch o.Format {
+	case Raw:
+		w := o.Raw
+		w.Size, w.AllocateZeros = size, w.AllocateZeros || o.AllocateZeros
+		return raw.NewWriter(out, w)
+	case QCOW2:
+		w := o.QCOW2
+		w.Size, w.AllocateZeros = size, w.AllocateZeros || o.AllocateZeros
+		return qcow2.NewWriter(out, w)
+	}
+	return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: o.Format.String(), Off: -1,
+		Msg: "this version writes qcow2 and raw"}
+}
+
+// A meter counts what is written to an Output, and hides that it can be synced
+// unless that is wanted.
+type meter struct {
+	out  diskimage.Output
+	sync bool
+
+	n   atomic.Int64 // bytes written
+	mu  sync.Mutex
+	end int64 // the image's length
+}
+
+// asOutput returns the meter with the Output's ability to be truncated.
+func (m *meter) asOutput() diskimage.Output {
+	if _, ok := m.out.(diskimage.Truncater); ok {
+		return &truncatingMeter{m}
+	}
+	return m
+}
+
+func (m *meter) WriteAt(p []byte, off int64) (int, error) {
+	n, err := m.out.WriteAt(p, off)
+	m.n.Add(int64(n))
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	m.mu.Lock()
+	m.end = max(m.end, off+int64(n))
+	m.mu.Unlock()
+	return n, err
+}
+
+func (m *meter) Preallocate(off, n int64) {
+	if p, ok := m.out.(diskimage.Preallocator); ok {
+		p.Preallocate(off, n)
+	}
+}
+
+func (m *meter) ZeroFilled() bool {
+	z, ok := m.out.(diskimage.ZeroFiller)
+	return ok && z.ZeroFilled()
+}
+
+func (m *meter) Sync() error {
+	if s, ok := m.out.(diskimage.Syncer); ok && m.sync {
+		return s.Sync()
+	}
+	return nil
+}
+
+type truncatingMeter struct{ *meter }
+
+func (m *truncatingMeter) Truncate(size int64) error {
+	m.mu.Lock()
+	m.end = size
+	m.mu.Unlock()
+	return m.out.(diskimage.Truncater).Truncate(size)
+}

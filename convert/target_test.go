@@ -1,0 +1,252 @@
+package convert
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/peer"
+	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/raw"
+)
+
+// targets are the kinds of image that the tests below make.
+var targets = map[string]Options{
+	"raw":             {Format: Raw},
+	"raw allocated":   {Format: Raw, AllocateZeros: true},
+	"qcow2":           {Format: QCOW2},
+	"qcow2 allocated": {Format: QCOW2, AllocateZeros: true},
+	"qcow2 v2":        {Format: QCOW2, QCOW2: qcow2.WriterOptions{Version: 2}},
+	"qcow2 512":       {Format: QCOW2, QCOW2: qcow2.WriterOptions{ClusterSize: 512}},
+	"qcow2 2M":        {Format: QCOW2, QCOW2: qcow2.WriterOptions{ClusterSize: 2 << 20}},
+	"qcow2 deflate":   {Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Deflate}},
+	"qcow2 zstd":      {Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Zstd}},
+	"qcow2 zstd 4k":   {Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Zstd, ClusterSize: 4096}},
+}
+
+// guest returns an image file's guest disk, read back.
+func guest(t testing.TB, name string, f Format) []byte {
+	t.Helper()
+	d, err := OpenFile(context.Background(), name, OpenOptions{Format: f, RawAnyway: true})
+	require.NoError(t, err)
+	defer d.Close()
+	p, err := io.ReadAll(io.NewSectionReader(d, 0, d.Size()))
+	require.NoError(t, err)
+	return p
+}
+
+// Any number of workers, a file, a pipe and memory give the same bytes, which
+// read as the source, here and by the reference.
+func TestEveryWayOutGivesTheSameBytes(t *testing.T) {
+	ctx := context.Background()
+	for name, o := range targets {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for i, size := range []int64{0, 512, 9<<20 + 1000} {
+				d := patchworkDisk(uint64(i)+100, size)
+				want := append(d.content, make([]byte, roundUp(size, 512)-size)...)
+				if o.Format == Raw {
+					want = want[:size]
+				}
+				dir := t.TempDir()
+				var first []byte
+				for _, workers := range []int{1, 2, 8} {
+					o := o
+					o.Workers, o.Verify, o.Digest = workers, true, true
+					file := filepath.Join(dir, fmt.Sprintf("%d.img", workers))
+					rep, err := ToFile(ctx, file, d, o)
+					require.NoError(t, err)
+					require.True(t, rep.Verified)
+					require.Equal(t, int64(len(want)), rep.Size)
+					sum := sha256.Sum256(d.content)
+					require.Equal(t, sum[:], rep.Digest)
+					got, err := os.ReadFile(file)
+					require.NoError(t, err)
+					if first == nil {
+						first = got
+						require.True(t, bytes.Equal(want, guest(t, file, o.Format)), "size %d", size)
+					}
+					require.True(t, bytes.Equal(first, got), "size %d, %d workers", size, workers)
+
+					o.Verify = false
+					var pipe bytes.Buffer
+					rep, err = ToWriter(ctx, &pipe, d, o)
+					require.NoError(t, err)
+					require.True(t, bytes.Equal(first, pipe.Bytes()), "a pipe, size %d, %d workers", size, workers)
+					require.Equal(t, int64(pipe.Len()), rep.Written)
+
+					o.Verify = true
+					var mem memOutput
+					_, err = ToOutput(ctx, &mem, d, o)
+					require.NoError(t, err)
+					require.True(t, bytes.Equal(first, mem.data), "memory, size %d, %d workers", size, workers)
+					require.False(t, mem.twice, "a byte was written twice")
+				}
+				if o.Format == QCOW2 {
+					file := filepath.Join(dir, "1.img")
+					peer.Run(t, "qemu-img", "check", "-q", file)
+					src := filepath.Join(dir, "src.raw")
+					require.NoError(t, os.WriteFile(src, want, 0o600))
+					peer.Run(t, "qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", file, src)
+				}
+			}
+		})
+	}
+}
+
+// From a pipe of unknown length comes what comes from a file.
+func TestStreamGivesTheSameBytes(t *testing.T) {
+	ctx := context.Background()
+	for name, o := range targets {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, size := range []int64{1, 4096, 5<<20 + 7} {
+				content := patchworkDisk(uint64(size), size).content
+				disk, err := raw.Open(diskimage.NewSource(bytes.NewReader(content), size), raw.Options{})
+				require.NoError(t, err)
+				var want, got memOutput
+				_, err = ToOutput(ctx, &want, disk, o)
+				require.NoError(t, err)
+				for _, workers := range []int{1, 4} {
+					o := o
+					o.Workers, o.Verify, o.Digest = workers, true, true
+					got = memOutput{}
+					// An io.Reader that gives what it has, as a pipe does.
+					rep, err := StreamToOutput(ctx, &got, raw.NewStream(io.MultiReader(bytes.NewReader(content[:size/3]), bytes.NewReader(content[size/3:])), -1), o)
+					require.NoError(t, err)
+					require.True(t, bytes.Equal(want.data, got.data), "size %d, %d workers", size, workers)
+					sum := sha256.Sum256(content)
+					require.Equal(t, sum[:], rep.Digest)
+				}
+			}
+		})
+	}
+}
+
+// Compressed units of the target's codec are moved; what comes out is sound.
+func TestCompressedUnitsAreMoved(t *testing.T) {
+	d := patchworkDisk(42, 32<<20)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "moved.qcow2")
+	o := Options{Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Deflate, Window: 32 << 10}, Verify: true}
+	rep, err := ToFile(context.Background(), file, d, o)
+	require.NoError(t, err)
+	require.Positive(t, rep.Moved)
+	require.True(t, bytes.Equal(d.content, guest(t, file, QCOW2)))
+	peer.Run(t, "qemu-img", "check", "-q", file)
+	peer.Run(t, "qemu-img", "convert", "-O", "raw", file, file+".raw")
+	got, err := os.ReadFile(file + ".raw")
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(d.content, got))
+}
+
+// A damaged stream is not moved on.
+func TestDamagedUnitIsNotMoved(t *testing.T) {
+	d := patchworkDisk(42, 32<<20)
+	for off, s := range d.streams {
+		d.streams[off] = s[:len(s)/2]
+		break
+	}
+	o := Options{Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Deflate, Window: 32 << 10}}
+	_, err := ToOutput(context.Background(), &memOutput{}, d, o)
+	require.ErrorContains(t, err, "damaged")
+}
+
+// A failure at any write leaves the folder as it was, and what stood under the
+// name whole.
+func TestFailureLeavesWhatStoodThere(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "disk.qcow2")
+	require.NoError(t, os.WriteFile(name, []byte("the old one"), 0o640))
+	d := patchworkDisk(5, 8<<20)
+	d.badFrom, d.badTo = 3<<20, 3<<20+1
+	d.extents = []diskimage.Extent{{Len: d.Size(), Host: -1}}
+	for _, workers := range []int{1, 4} {
+		_, err := ToFile(context.Background(), name, d, Options{Format: QCOW2, Workers: workers})
+		require.ErrorIs(t, err, errBadSector)
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Len(t, entries, 1)
+		old, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.Equal(t, "the old one", string(old))
+	}
+	for name, o := range targets {
+		for fail := 1; ; fail++ {
+			out := &memOutput{fail: fail}
+			_, err := ToOutput(context.Background(), out, patchworkDisk(9, 6<<20), o)
+			if err == nil {
+				require.Greater(t, fail, 2, name)
+				break
+			}
+			require.ErrorIs(t, err, errNoSpace, name)
+		}
+	}
+}
+
+// A flipped bit anywhere in the output is found before the file gets its
+// name, unless it lies in padding, which no reader looks at.
+func TestVerifyFindsFlippedBits(t *testing.T) {
+	d := patchworkDisk(77, 1<<20)
+	for name, o := range targets {
+		o.Verify, o.Workers = true, 1
+		var good memOutput
+		_, err := ToOutput(context.Background(), &good, d, o)
+		require.NoError(t, err)
+		found := 0
+		var meant []int // bytes that are no padding
+		for at, c := range good.data {
+			if c != 0 {
+				meant = append(meant, at)
+			}
+		}
+		for i := 0; i < len(meant); i += len(meant)/30 + 1 {
+			at := meant[i]
+			out := &flippedOutput{at: at}
+			if _, err := ToOutput(context.Background(), out, d, o); err != nil {
+				found++
+				continue
+			}
+			img, err := Open(context.Background(), diskimage.NewSource(out, out.Size()), OpenOptions{Format: o.Format, RawAnyway: true})
+			require.NoError(t, err)
+			got, err := io.ReadAll(io.NewSectionReader(img, 0, d.Size()))
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(d.content, got), "%s: bit 0 of byte %d changes the disk and was not found", name, at)
+		}
+		require.Greater(t, found, 10, name)
+	}
+}
+
+// A flippedOutput reads back with one bit flipped.
+type flippedOutput struct {
+	memOutput
+	at int
+}
+
+func (o *flippedOutput) ReadAt(p []byte, off int64) (int, error) {
+	n, err := o.memOutput.ReadAt(p, off)
+	if i := int64(o.at) - off; i >= 0 && i < int64(n) {
+		p[i] ^= 1
+	}
+	return n, err
+}
+
+// A target larger than its source ends in zeros; a smaller one is refused.
+func TestTargetSize(t *testing.T) {
+	d := patchworkDisk(8, 1<<20)
+	var out memOutput
+	rep, err := ToOutput(context.Background(), &out, d, Options{Size: 3 << 20})
+	require.NoError(t, err)
+	require.Equal(t, int64(3<<20), rep.Size)
+	require.Equal(t, append(bytes.Clone(d.content), make([]byte, 2<<20)...), out.data)
+	_, err = ToOutput(context.Background(), &out, d, Options{Size: 1 << 19})
+	require.ErrorContains(t, err, "cannot hold")
+}

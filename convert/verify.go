@@ -1,0 +1,98 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/qcow2"
+)
+
+// verify opens what was written as a stranger would, checks its structure and
+// compares its content with what the source gave. The source is not read
+// again.
+func (r *run) verify(ctx context.Context, out io.ReaderAt, size, unit int64) error {
+	r.phase, r.done = Verifying, 0
+	// A section, since the output is the caller's and must not be closed.
+	img := diskimage.NewSource(io.NewSectionReader(out, 0, size), size)
+	if err := checkStructure(ctx, img, r.o.Format); err != nil {
+		return fmt.Errorf("convert: the output failed its check: %w", err)
+	}
+	d, err := Open(ctx, img, OpenOptions{Format: r.o.Format, RawAnyway: true, SkipExternal: true})
+	if err != nil {
+		return fmt.Errorf("convert: cannot open the output: %w", err)
+	}
+	defer d.Close()
+	if d.Size() != r.rep.Size {
+		return fmt.Errorf("convert: the output shows a disk of %d bytes, not of %d", d.Size(), r.rep.Size)
+	}
+	found, err := r.contentOf(ctx, d, unit)
+	if err != nil {
+		return fmt.Errorf("convert: cannot read the output back: %w", err)
+	}
+	if at, differs := r.content.differs(found); differs {
+		return fmt.Errorf("convert: the output differs from the source within the %d guest bytes at %d", at.Len, at.Off)
+	}
+	r.rep.Verified = true
+	return nil
+}
+
+// checkStructure runs the format's own check; findings are errors.
+func checkStructure(ctx context.Context, img diskimage.Source, f Format) error {
+	if f != QCOW2 {
+		return nil
+	}
+	res, err := qcow2.Check(ctx, img, qcow2.CheckOptions{})
+	if err != nil {
+		return err
+	}
+	if n := res.Corruptions + res.Leaks + res.CheckErrors; n > 0 {
+		return &diskimage.Error{Kind: diskimage.ErrCorrupt, Format: qcow2.Name, Off: -1, Msg: fmt.Sprintf("%d errors were found", n)}
+	}
+	return nil
+}
+
+// contentOf reads the data of d on all workers.
+func (r *run) contentOf(ctx context.Context, d diskimage.VirtualDisk, unit int64) (*contentHash, error) {
+	content := r.content.like()
+	o := Options{OnlyTop: r.o.OnlyTop}
+	src := &diskFeed{disk: d, size: d.Size(), unit: unit, o: &o, whole: true}
+	batches := make(chan *job, r.o.Workers+1) // room for all there are: no send waits
+	back := make(chan *job, cap(batches))
+	for range cap(back) {
+		back <- &job{Batch: &diskimage.Batch{Buf: make([]byte, diskimage.BatchSize)}}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(batches)
+		for {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case j := <-back:
+				if ok, err := src.plan(j); err != nil || !ok {
+					return err
+				}
+				batches <- j
+			}
+		}
+	})
+	for range r.o.Workers {
+		g.Go(func() error {
+			own := newWorker()
+			for j := range batches {
+				if err := src.fill(ctx, j, own); err != nil {
+					return err
+				}
+				content.add(j.Batch, unit)
+				r.progress(j)
+				back <- j
+			}
+			return nil
+		})
+	}
+	return content, g.Wait()
+}
