@@ -81,13 +81,11 @@ func (img *image) refuseSkipped(role diskimage.Role) error {
 // backingExtent returns what the backing image says of the n guest bytes at
 // off.
 func (img *image) backingExtent(off, n int64) (diskimage.Extent, error) {
-	switch {
-	case img.h.backingName == "":
-		return diskimage.Extent{Off: off, Len: n, Kind: diskimage.Hole, Depth: 1, Host: -1}, nil
-	case img.backing == nil:
+	if img.backing == nil && img.h.backingName != "" {
 		return diskimage.Extent{}, img.refuseSkipped(diskimage.RoleBacking)
-	case off >= img.backing.Size():
-		return diskimage.Extent{Off: off, Len: n, Kind: diskimage.Zero, Depth: 1, Host: -1}, nil
+	}
+	if img.backing == nil || off >= img.backing.Size() {
+		return diskimage.Extent{Off: off, Len: n, Kind: diskimage.Hole, Depth: 1, Host: -1}, nil
 	}
 	e, err := img.backing.NextExtent(off)
 	if err != nil {

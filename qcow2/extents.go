@@ -13,7 +13,7 @@ import (
 //
 // Zero extents have a Host where clusters are kept for them. What the disk
 // does not hold is told by the backing image, one Depth below; behind that
-// image's end are zeros, which count as its own.
+// image's end is a hole of this one.
 func (d *Disk) NextExtent(off int64) (diskimage.Extent, error) {
 	if off == d.size {
 		return diskimage.Extent{}, io.EOF

@@ -91,7 +91,7 @@ func (d *Disk) l1Page(l1Index int64) (page, int64, error) {
 	off := l1Index * 8 &^ (pageBytes - 1)
 	key := pageKey{d.l1Offset + off, int(min(pageBytes, d.l1Bytes-off))}
 	i := l1Index & (pageBytes/8 - 1)
-	if p := d.tables.get(key); p != nil {
+	if p := d.tables.get(key, ofL1); p != nil {
 		return p, i, nil
 	}
 	p, err := d.tables.load(key, "l1 table")
@@ -104,7 +104,7 @@ func (d *Disk) l2Page(pl place) (page, int64, error) {
 	n := int(min(d.clusterSize, pageBytes))
 	key := pageKey{pl.l2Offset + pl.l2Index/d.perPage*int64(n), n}
 	i := pl.l2Index & (d.perPage - 1)
-	if p := d.tables.get(key); p != nil {
+	if p := d.tables.get(key, ofL2); p != nil {
 		return p, i, nil
 	}
 	p, err := d.tables.load(key, fmt.Sprintf("l2 table %d", pl.l1Index))
@@ -344,20 +344,28 @@ func (d *Disk) usable(host, n int64, pl place) (int64, error) {
 // table returns which of the tables that the header names overlaps the n bytes
 // at host first, and where that table starts; "" if none does.
 func (img *image) table(host, n int64) (name string, start int64) {
-	tables := [...]struct {
-		name   string
-		off, n int64
-	}{
-		{"header", 0, img.clusterSize},
-		{"l1 table", int64(img.h.l1Offset), int64(img.h.l1Size) * 8},
-		{"refcount table", int64(img.h.refTableOffset), int64(img.h.refTableClusters) << img.clusterBits},
-	}
-	for _, t := range tables {
-		if t.off < host+n && host < t.off+t.n && (name == "" || t.off < start) {
+	end := host + n
+	for i := range img.fixed {
+		if t := &img.fixed[i]; t.off < end && host < t.end && (name == "" || t.off < start) {
 			name, start = t.name, t.off
 		}
 	}
 	return name, start
+}
+
+// A fixedTable is a table that the header names, with its place.
+type fixedTable struct {
+	name     string
+	off, end int64
+}
+
+func (h *header) fixedTables() [3]fixedTable {
+	l1, ref := int64(h.l1Offset), int64(h.refTableOffset)
+	return [...]fixedTable{
+		{"header", 0, h.clusterSize()},
+		{"l1 table", l1, l1 + int64(h.l1Size)*8},
+		{"refcount table", ref, ref + int64(h.refTableClusters)<<h.clusterBits},
+	}
 }
 
 // badEntry returns the error for the L2 entry at pl.

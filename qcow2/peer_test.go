@@ -3,11 +3,14 @@ package qcow2_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -175,43 +178,155 @@ func guestFile(t testing.TB, name string, size int64) {
 
 // TestOptionsOfPeer reads what qemu-img writes, with each of its options.
 func TestOptionsOfPeer(t *testing.T) {
-	const size = 3<<20 + 5*512
-	raw := filepath.Join(t.TempDir(), "in.raw")
-	guestFile(t, raw, size)
+	dir := t.TempDir()
+	small, large := filepath.Join(dir, "small.raw"), filepath.Join(dir, "large.raw")
+	guestFile(t, small, 300<<10+5*512)
+	guestFile(t, large, 3<<20+5*512)
 	for _, c := range []struct {
 		name string
+		in   string
 		args []string
 	}{
-		{"default", nil},
-		{"v2", []string{"-o", "compat=0.10"}},
-		{"v2-512", []string{"-o", "compat=0.10,cluster_size=512"}},
-		{"v2-compressed", []string{"-c", "-o", "compat=0.10"}},
-		{"512", []string{"-o", "cluster_size=512"}},
-		{"4k", []string{"-o", "cluster_size=4k"}},
-		{"2M", []string{"-o", "cluster_size=2M"}},
-		{"refcount1", []string{"-o", "refcount_bits=1"}},
-		{"refcount64", []string{"-o", "refcount_bits=64"}},
-		{"lazy", []string{"-o", "lazy_refcounts=on"}},
-		{"extended", []string{"-o", "extended_l2=on"}},
-		{"extended-16k", []string{"-o", "extended_l2=on,cluster_size=16k"}},
-		{"extended-2M", []string{"-o", "extended_l2=on,cluster_size=2M"}},
-		{"zlib-512", []string{"-c", "-o", "cluster_size=512"}},
-		{"zlib-4k", []string{"-c", "-o", "cluster_size=4k"}},
-		{"zlib-64k", []string{"-c"}},
-		{"zlib-2M", []string{"-c", "-o", "cluster_size=2M"}},
-		{"zlib-refcount1", []string{"-c", "-o", "refcount_bits=1"}},
-		{"zlib-extended", []string{"-c", "-o", "extended_l2=on"}},
-		{"zstd-512", []string{"-c", "-o", "compression_type=zstd,cluster_size=512"}},
-		{"zstd-64k", []string{"-c", "-o", "compression_type=zstd"}},
-		{"zstd-2M", []string{"-c", "-o", "compression_type=zstd,cluster_size=2M"}},
-		{"preallocated-metadata", []string{"-o", "preallocation=metadata"}},
-		{"preallocated-full", []string{"-o", "preallocation=full"}},
-		{"unsparse", []string{"-S", "0"}},
+		{"default", large, nil},
+		{"v2", large, []string{"-o", "compat=0.10"}},
+		{"v2-512", small, []string{"-o", "compat=0.10,cluster_size=512"}},
+		{"v2-compressed", large, []string{"-c", "-o", "compat=0.10"}},
+		{"512", small, []string{"-o", "cluster_size=512"}},
+		{"4k", large, []string{"-o", "cluster_size=4k"}},
+		{"2M", large, []string{"-o", "cluster_size=2M"}},
+		{"refcount1", small, []string{"-o", "refcount_bits=1"}},
+		{"refcount64", small, []string{"-o", "refcount_bits=64"}},
+		{"lazy", small, []string{"-o", "lazy_refcounts=on"}},
+		{"extended", large, []string{"-o", "extended_l2=on"}},
+		{"extended-16k", large, []string{"-o", "extended_l2=on,cluster_size=16k"}},
+		{"extended-2M", large, []string{"-o", "extended_l2=on,cluster_size=2M"}},
+		{"zlib-512", small, []string{"-c", "-o", "cluster_size=512"}},
+		{"zlib-4k", small, []string{"-c", "-o", "cluster_size=4k"}},
+		{"zlib-64k", large, []string{"-c"}},
+		{"zlib-2M", large, []string{"-c", "-o", "cluster_size=2M"}},
+		{"zlib-refcount1", small, []string{"-c", "-o", "refcount_bits=1"}},
+		{"zlib-extended", large, []string{"-c", "-o", "extended_l2=on"}},
+		{"zstd-512", small, []string{"-c", "-o", "compression_type=zstd,cluster_size=512"}},
+		{"zstd-64k", large, []string{"-c", "-o", "compression_type=zstd"}},
+		{"zstd-2M", large, []string{"-c", "-o", "compression_type=zstd,cluster_size=2M"}},
+		{"preallocated-metadata", small, []string{"-o", "preallocation=metadata"}},
+		{"preallocated-full", small, []string{"-o", "preallocation=full"}},
+		{"unsparse", small, []string{"-S", "0"}},
+		{"data-file", large, []string{"-o", "data_file=a.data"}},
+		{"data-file-raw", large, []string{"-o", "data_file=b.data,data_file_raw=on"}},
+		{"data-file-extended", large, []string{"-o", "data_file=c.data,extended_l2=on"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			name := filepath.Join(t.TempDir(), "a.qcow2")
-			peer.Run(t, "qemu-img", append(append([]string{"convert", "-q", "-O", "qcow2"}, c.args...), raw, name)...)
+			t.Chdir(dir) // where the data files are made
+			name := filepath.Join(dir, c.name+".qcow2")
+			peer.Run(t, "qemu-img", append(append([]string{"convert", "-q", "-O", "qcow2"}, c.args...), c.in, name)...)
 			requireLikePeer(t, name)
 		})
+	}
+}
+
+// TestGuestsOfPeer reads what a guest wrote through qemu-io: over backing
+// images of other formats, cluster sizes and lengths, zeros over data,
+// discarded clusters, subclusters.
+func TestGuestsOfPeer(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	guestFile(t, "base.raw", 1<<20)
+	b, err := os.ReadFile("base.raw")
+	require.NoError(t, err)
+	for off := 0; off < len(b); off += 4096 {
+		b[off] |= 1 // no zeros that the file system might tell of
+	}
+	require.NoError(t, os.WriteFile("base.raw", b, 0o600))
+	peer.Run(t, "qemu-img", "convert", "-q", "-c", "-O", "qcow2", "-o", "cluster_size=4k", "base.raw", "base.qcow2")
+	peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "-o", "cluster_size=2M", "middle.qcow2", "1500k")
+	peer.Run(t, "qemu-io", "-f", "qcow2", "-c", "write -P 77 1100k 64k", "-c", "write -z 100k 20k", "middle.qcow2")
+
+	writes := []string{"-c", "write -P 17 0 300", "-c", "write -P 18 70k 1k", "-c", "write -z 200k 64k", "-c", "write -z 300k 3k",
+		"-c", "write -P 19 400k 200k", "-c", "write -z -u 448k 64k", "-c", "discard 512k 64k", "-c", "write -P 20 1000k 100k"}
+	for _, c := range []struct {
+		name, backing, format, size string
+		options                     string
+	}{
+		{"alone", "", "", "1200k", "cluster_size=64k"},
+		{"v2", "", "", "1200k", "compat=0.10"},
+		{"alone-extended", "", "", "1200k", "extended_l2=on,cluster_size=32k"},
+		{"on-raw", "base.raw", "raw", "1M", "cluster_size=64k"},
+		{"on-raw-longer", "base.raw", "raw", "1300k", "cluster_size=4k"},
+		{"on-raw-shorter", "base.raw", "raw", "700k", "cluster_size=512"},
+		{"on-qcow2", "base.qcow2", "qcow2", "1M", "cluster_size=64k"},
+		{"on-qcow2-longer", "base.qcow2", "qcow2", "1300k", "cluster_size=2M"},
+		{"on-chain", "middle.qcow2", "qcow2", "2M", "cluster_size=64k"},
+		{"on-chain-extended", "middle.qcow2", "qcow2", "2M", "extended_l2=on"},
+		{"on-chain-v2", "middle.qcow2", "qcow2", "1200k", "compat=0.10,cluster_size=1k"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			name := c.name + ".qcow2"
+			args := []string{"create", "-q", "-f", "qcow2", "-o", c.options}
+			if c.backing != "" {
+				args = append(args, "-b", c.backing, "-F", c.format)
+			}
+			peer.Run(t, "qemu-img", append(args, name, c.size)...)
+			for i := 0; i < len(writes); i += 2 { // some are beyond the shorter disks
+				peer.Try(t, "qemu-io", "-f", "qcow2", "-c", writes[i+1], name)
+			}
+			requireLikePeer(t, filepath.Join(dir, name))
+		})
+	}
+}
+
+// TestSnapshotsOfPeer reads internal snapshots, one of a disk that was smaller.
+func TestSnapshotsOfPeer(t *testing.T) {
+	for _, options := range []string{"cluster_size=64k", "cluster_size=4k,extended_l2=off,compat=0.10", "extended_l2=on"} {
+		t.Run(options, func(t *testing.T) {
+			dir := t.TempDir()
+			name := filepath.Join(dir, "a.qcow2")
+			peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, name, "1M")
+			peer.Run(t, "qemu-io", "-f", "qcow2", "-c", "write -P 1 0 600k", name)
+			peer.Run(t, "qemu-img", "snapshot", "-c", "first", name)
+			peer.Run(t, "qemu-io", "-f", "qcow2", "-c", "write -P 2 100k 100k", "-c", "discard 0 64k", name)
+			if !strings.Contains(options, "0.10") { // which cannot be resized then
+				peer.Run(t, "qemu-img", "resize", "-q", name, "2M")
+			}
+			peer.Run(t, "qemu-img", "snapshot", "-c", "second", name)
+			peer.Run(t, "qemu-io", "-f", "qcow2", "-c", "write -P 3 0 1M", name)
+			requireLikePeer(t, name)
+
+			d := open(t, name, qcow2.Options{})
+			for _, key := range []string{"first", "second", "1", "2"} {
+				s, err := d.OpenSnapshot(key)
+				require.NoError(t, err)
+				require.NoError(t, s.Close()) // does nothing
+				raw := filepath.Join(dir, "raw")
+				peer.Run(t, "qemu-img", "convert", "-l", key, "-f", "qcow2", "-O", "raw", name, raw)
+				want, err := os.ReadFile(raw)
+				require.NoError(t, err)
+				// qemu-img shows a snapshot at the active disk's size.
+				disktest.Conform(t, s, want[:s.Size()])
+				require.Empty(t, bytes.Trim(want[s.Size():], "\x00"))
+			}
+			first := open(t, name, qcow2.Options{Snapshot: "first"})
+			require.EqualValues(t, 1<<20, first.Size())
+			_, err := d.OpenSnapshot("third")
+			require.ErrorContains(t, err, `"third"`)
+		})
+	}
+}
+
+// TestSamples reads images that were made elsewhere and long ago.
+func TestSamples(t *testing.T) {
+	dir := os.Getenv("DISKIMAGE_SAMPLES")
+	if dir == "" {
+		t.Skip("DISKIMAGE_SAMPLES is not set")
+	}
+	for name, want := range map[string]string{
+		"image.qcow2":   "a9c0220b1dadd1812fc4bbe137f495d2c3b88c7b33b5a4de545d201fd31b3bc0",
+		"vsstest.qcow2": "5cba558cfac0916cae697d2231dc1e17874aa262f2890f5236fb9c90b9610d0a",
+	} {
+		d := open(t, filepath.Join(dir, name), qcow2.Options{})
+		sum := sha256.New()
+		_, err := io.CopyBuffer(struct{ io.Writer }{sum}, struct{ io.Reader }{io.NewSectionReader(d, 0, d.Size())}, make([]byte, 1<<20))
+		require.NoError(t, err)
+		require.Equal(t, want, hex.EncodeToString(sum.Sum(nil)), name)
 	}
 }

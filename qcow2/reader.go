@@ -76,6 +76,7 @@ type image struct {
 	clusterBits uint
 	spanBits    uint  // guest bytes of an L2 table, as a power of two
 	perPage     int64 // L2 entries of a page
+	fixed       [3]fixedTable
 
 	data     diskimage.Source // holds the guest's clusters: src, or the data file; nil if that was not opened
 	dataSize int64
@@ -122,6 +123,7 @@ func Open(ctx context.Context, src diskimage.Source, o Options) (*Disk, error) {
 		clusterBits: uint(h.clusterBits),
 		spanBits:    uint(h.clusterBits) + h.l2Bits(),
 		perPage:     min(h.clusterSize(), pageBytes) / h.entrySize(),
+		fixed:       h.fixedTables(),
 		data:        src,
 		dataSize:    src.Size(),
 		tables:      newTableCache(src, o.CacheBytes),

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // pageBytes is the most that is read of a table at once: a whole L2 table at
@@ -30,11 +31,21 @@ type tableCache struct {
 	src  io.ReaderAt
 	most int64
 
+	// recent are the pages of the L1 table and of the L2 tables that were asked
+	// for last: walking along a disk takes no lock.
+	recent [2]atomic.Pointer[cachedPage]
+
 	mu    sync.Mutex
 	pages map[pageKey]*cachedPage
 	used  int64
 	head  cachedPage // of a ring: head.next was used last, head.prev is dropped first
 }
+
+// Which of the recent pages.
+const (
+	ofL1 = iota
+	ofL2
+)
 
 type cachedPage struct {
 	pageKey
@@ -49,13 +60,17 @@ func newTableCache(src io.ReaderAt, most int64) *tableCache {
 }
 
 // get returns the page if it is there, and nil else.
-func (c *tableCache) get(key pageKey) page {
+func (c *tableCache) get(key pageKey, of int) page {
+	if e := c.recent[of].Load(); e != nil && e.pageKey == key {
+		return e.data
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.pages[key]
 	if e == nil {
 		return nil
 	}
+	c.recent[of].Store(e)
 	c.touch(e)
 	return e.data
 }

@@ -35,13 +35,5 @@ func (img *image) counted(cluster int64) bool {
 	if readFull(img.src, count, block+bit/8, "refcount block") != nil {
 		return true
 	}
-	if h.refcountBits() < 8 {
-		return count[0]>>(bit%8)&(1<<h.refcountBits()-1) != 0
-	}
-	for _, b := range count {
-		if b != 0 {
-			return true
-		}
-	}
-	return false
+	return refcountAt(count, uint(h.refcountOrder), bit%8>>h.refcountOrder) != 0
 }
