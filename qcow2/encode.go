@@ -70,12 +70,10 @@ func (w *Writer) plan(b *diskimage.Batch, step planStep) (*writePlan, error) {
 		return nil, misuse("the batch is not of this writer")
 	case w.state != writerOpen:
 		return nil, misuse("a batch after the end")
-	case w.failed.Load():
-		return nil, misuse("a batch after an error")
 	case p.step != step:
 		return nil, misuse("the batch at %#x is not encoded, placed and stored in this order, once", b.Off)
 	}
-	return p, nil
+	return p, w.afterFailure()
 }
 
 // Encode splits the batch into what is compressed, what is plain, and zeros.

@@ -15,8 +15,8 @@ func (w *Writer) Finish(ctx context.Context) error {
 	switch {
 	case w.state != writerOpen:
 		return misuse("Finish after the end")
-	case w.failed.Load():
-		return misuse("Finish after an error")
+	case w.failed.Load() != nil:
+		return w.afterFailure()
 	case w.size < 0:
 		return misuse("the disk's size is not known")
 	case w.placed != w.stored.Load():

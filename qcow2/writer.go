@@ -44,7 +44,7 @@ type Writer struct {
 	packLimit  int    // the longest stream that is worth storing instead of the cluster
 
 	state  writerState
-	failed atomic.Bool // a step has failed: only Abort is left
+	failed atomic.Pointer[error] // why a step has failed: only Abort is left
 
 	encoders free[*codec.Encoder]
 	buffers  free[[]byte] // for tables: a cluster each
@@ -212,10 +212,18 @@ func (w *Writer) newEncoder() (*codec.Encoder, error) {
 	return codec.NewEncoder(codec.EncoderOptions{Encoding: w.o.Compression, Level: w.o.Level, Window: w.o.Window})
 }
 
-// fail remembers that the image cannot be finished, and returns err.
+// fail remembers why the image cannot be finished, and returns err.
 func (w *Writer) fail(err error) error {
-	w.failed.Store(true)
+	w.failed.CompareAndSwap(nil, &err)
 	return err
+}
+
+// afterFailure returns the error of a call after one that has failed.
+func (w *Writer) afterFailure() error {
+	if err := w.failed.Load(); err != nil {
+		return fmt.Errorf(Name+": writer: given up: %w", *err)
+	}
+	return nil
 }
 
 // misuse returns the error of a caller who breaks the rules of
