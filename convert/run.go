@@ -18,6 +18,7 @@ type run struct {
 	stream diskimage.Stream
 
 	rep    Report
+	notes  []diskimage.Note // of the conversion itself
 	start  time.Time
 	inTurn bool // Store in guest order
 
@@ -49,6 +50,9 @@ func (r *run) check() error {
 	if r.o.Size > 0 && r.o.Size < r.disk.Size() {
 		return fmt.Errorf("convert: a target of %d bytes cannot hold a disk of %d", r.o.Size, r.disk.Size())
 	}
+	if err := r.lookInside(); err != nil {
+		return err
+	}
 	mc, ok := r.disk.(diskimage.MapChecker)
 	if ok && !r.o.Salvage {
 		if err := mc.CheckMap(); err != nil {
@@ -65,6 +69,23 @@ func (r *run) check() error {
 		}
 		if e.Kind == diskimage.Data && (!r.o.OnlyTop || e.Depth == 0) {
 			r.total += e.Len
+		}
+	}
+	return nil
+}
+
+// lookInside notes a guest disk that is itself an image, which whoever imports
+// the target may refuse, or take for that image.
+func (r *run) lookInside() error {
+	if !r.o.Salvage && r.disk.Size() > 0 {
+		found, err := identify(r.disk)
+		if err != nil {
+			return err
+		}
+		for _, c := range found {
+			if c.class == ours {
+				r.note("the guest disk's own content is %s", c.name)
+			}
 		}
 	}
 	return nil
@@ -130,7 +151,7 @@ func (r *run) convert(ctx context.Context, w diskimage.Writer) (err error) {
 		return err
 	}
 	r.rep.Size = guestSize(r.o.Format, max(size, r.o.Size))
-	r.rep.Notes = append(r.rep.Notes, diskimage.NotesOf(w)...)
+	r.rep.Notes = diskimage.NotesOf(w)
 	return nil
 }
 
@@ -212,10 +233,10 @@ func (r *run) report() *Report {
 	if r.disk == nil {
 		of = r.stream
 	}
-	r.rep.Notes = slices.Concat(diskimage.NotesOf(of), r.rep.Notes)
+	r.rep.Notes = slices.Concat(diskimage.NotesOf(of), r.rep.Notes, r.notes)
 	return &r.rep
 }
 
 func (r *run) note(format string, args ...any) {
-	r.rep.Notes = append(r.rep.Notes, diskimage.Note{Text: fmt.Sprintf(format, args...)})
+	r.notes = append(r.notes, diskimage.Note{Text: fmt.Sprintf(format, args...)})
 }

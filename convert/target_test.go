@@ -6,10 +6,12 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/klauspost/compress/flate"
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
@@ -136,16 +138,42 @@ func TestCompressedUnitsAreMoved(t *testing.T) {
 	d := patchworkDisk(42, 32<<20)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "moved.qcow2")
-	o := Options{Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Deflate, Window: 32 << 10}, Verify: true}
+	o := Options{Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Deflate}, Verify: true}
 	rep, err := ToFile(context.Background(), file, d, o)
 	require.NoError(t, err)
-	require.Positive(t, rep.Moved)
+	require.Equal(t, int64(len(d.streams))<<16, rep.Moved)
 	require.True(t, bytes.Equal(d.content, guest(t, file, QCOW2)))
 	peer.Run(t, "qemu-img", "check", "-q", file)
 	peer.Run(t, "qemu-img", "convert", "-O", "raw", file, file+".raw")
 	got, err := os.ReadFile(file + ".raw")
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(d.content, got))
+}
+
+// A stream with matches from farther away than the target's window is encoded
+// anew, and one of zeros is dropped.
+func TestUnitsThatAreNotMoved(t *testing.T) {
+	content := make([]byte, 128<<10)
+	rand.NewChaCha8([32]byte{}).Read(content[:8192])
+	copy(content[16384:], content[:8192])
+	far, err := flate.NewWriter(nil, 6)
+	require.NoError(t, err)
+	d := &memDisk{content: content, streams: map[int64][]byte{}, badFrom: -1, badTo: -1}
+	for off := int64(0); off < 128<<10; off += 64 << 10 {
+		var b bytes.Buffer
+		far.Reset(&b)
+		far.Write(content[off : off+64<<10])
+		require.NoError(t, far.Close())
+		d.streams[off] = b.Bytes()
+		d.extents = append(d.extents, diskimage.Extent{Off: off, Len: 64 << 10, Stored: diskimage.Deflate, HostLen: int64(b.Len()) + 3})
+	}
+	for window, moved := range map[int]int64{4096: 0, 32 << 10: 64 << 10} {
+		var out memOutput
+		o := Options{Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Deflate, Window: window}, Verify: true}
+		rep, err := ToOutput(context.Background(), &out, d, o)
+		require.NoError(t, err)
+		require.Equal(t, moved, rep.Moved)
+	}
 }
 
 // A damaged stream is not moved on.
@@ -249,4 +277,19 @@ func TestTargetSize(t *testing.T) {
 	require.Equal(t, append(bytes.Clone(d.content), make([]byte, 2<<20)...), out.data)
 	_, err = ToOutput(context.Background(), &out, d, Options{Size: 1 << 19})
 	require.ErrorContains(t, err, "cannot hold")
+}
+
+// A disk in which there is an image is noted: importers refuse such disks.
+func TestImageInsideTheDiskIsNoted(t *testing.T) {
+	var inner, outer memOutput
+	_, err := ToOutput(context.Background(), &inner, patchworkDisk(4, 1<<20), Options{Format: QCOW2})
+	require.NoError(t, err)
+	d, err := raw.Open(diskimage.NewSource(&inner, inner.Size()), raw.Options{})
+	require.NoError(t, err)
+	rep, err := ToOutput(context.Background(), &outer, d, Options{Format: QCOW2})
+	require.NoError(t, err)
+	require.Contains(t, rep.Notes, diskimage.Note{Text: "the guest disk's own content is qcow2"})
+	rep, err = ToWriter(context.Background(), io.Discard, d, Options{Format: QCOW2})
+	require.NoError(t, err)
+	require.Contains(t, rep.Notes, diskimage.Note{Text: "the guest disk's own content is qcow2"})
 }
