@@ -1,0 +1,341 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/convert"
+)
+
+const convertSynopsis = "[-f FMT] [-O FMT] [-o OPTIONS] [-c [--level N] [--window 4k|32k]] [-B FILE -F FMT] [-l SNAPSHOT] [-S 0|4k] [-n [--target-is-zero]] " +
+	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--raw-anyway] [--force] [--allow-external[=DIR|any]] SOURCE TARGET"
+
+// A conversion is the command line of convert.
+type conversion struct {
+	in         input
+	source     string
+	target     string
+	format     convert.Format
+	formatName string
+	opts       []string // -o
+	compress   bool
+	backing    string // -B
+	backingFmt string // -F
+	inPlace    bool   // -n
+	zeroed     bool   // --target-is-zero
+	copying    bool   // -C
+	sparse     string // -S, as given
+	force      bool
+	said       []string // notes for when the options are read
+	form       progressForm
+	level      int
+	window     int
+
+	convert.Options
+}
+
+func runConvert(ctx context.Context, s *session, args []string) (int, error) {
+	c := &conversion{formatName: "raw"}
+	operands, err := parse(args, c.in.options(), c.options(s))
+	if err != nil {
+		return 1, err
+	}
+	if c.format, err = targetFormat(c.formatName); err != nil {
+		return 1, err
+	}
+	if wantsHelp(c.opts) {
+		return 0, writeOptionHelp(s.stdout, c.format)
+	}
+	switch {
+	case len(operands) < 2:
+		return 1, errors.New("Must specify image file name")
+	case len(operands) > 2:
+		return 1, fmt.Errorf("%d source images: joining several is not supported", len(operands)-1)
+	}
+	c.source, c.target = operands[0], operands[1]
+	if err := c.settle(); err != nil {
+		return 1, err
+	}
+	for _, text := range c.said {
+		s.note(text)
+	}
+	report, err := c.run(ctx, s)
+	if err != nil {
+		return 1, err
+	}
+	c.tell(s, report)
+	return 0, nil
+}
+
+func (c *conversion) options(s *session) []option {
+	return []option{
+		value('O', "target-format", &c.formatName),
+		parsed('o', "target-options", func(v string) error { c.opts = append(c.opts, v); return nil }),
+		flag('c', "compress", &c.compress),
+		value('B', "backing", &c.backing),
+		value('F', "backing-format", &c.backingFmt),
+		value('l', "snapshot", &c.in.snapshot),
+		parsed('S', "sparse-size", c.setSparse),
+		flag('n', "no-create", &c.inPlace),
+		flag(0, "target-is-zero", &c.zeroed),
+		parsed('t', "cache", func(v string) error { return c.setCache(v, "-t", &c.Unsynced) }),
+		parsed('T', "source-cache", func(v string) error { return c.setCache(v, "-T", new(bool)) }),
+		parsed('m', "parallel", c.setWorkers),
+		ignored('W', "oob", noArgument), // the order of writes is ours to choose, the bytes are the same
+		flag('C', "copy-range-offloading", &c.copying),
+		{'p', "", noArgument, func(string) error { c.form = progressPlain; return nil }},
+		{0, "progress", optionalArgument, c.setProgress},
+		flag('q', "quiet", &s.quiet),
+		flag(0, "verify", &c.Verify),
+		flag(0, "digest", &c.Digest),
+		flag(0, "salvage", &c.Salvage),
+		flag(0, "force", &c.force),
+		parsed(0, "level", func(v string) (err error) {
+			if c.level, err = strconv.Atoi(v); err != nil || c.level < 1 {
+				return fmt.Errorf("--level: %s is no level", v)
+			}
+			return nil
+		}),
+		parsed(0, "window", func(v string) error {
+			switch v {
+			case "4k", "4K", "4096":
+				c.window = 4 << 10
+			case "32k", "32K", "32768":
+				c.window = 32 << 10
+			default:
+				return fmt.Errorf("--window: %s is neither 4k nor 32k", v)
+			}
+			return nil
+		}),
+		refused('r', "rate-limit", needsArgument, "the rate is not limited"),
+		refused(0, "bitmaps", noArgument, "bitmaps are not copied"),
+		refused(0, "skip-broken-bitmaps", noArgument, "bitmaps are not copied"),
+		refused(0, "target-image-opts", noArgument, "the target is a file name"),
+	}
+}
+
+func (c *conversion) setProgress(v string) error {
+	switch v {
+	case "":
+		c.form = progressPlain
+	case "json":
+		c.form = progressJSON
+	default:
+		return fmt.Errorf("--progress: %s is not json", v)
+	}
+	return nil
+}
+
+func (c *conversion) setWorkers(v string) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > 16 {
+		return errors.New("Invalid number of coroutines. Allowed number of coroutines is between 1 and 16")
+	}
+	c.Workers = n
+	return nil
+}
+
+// setSparse takes the two sizes that can be had: zeros are told from data in
+// steps of 4 KiB, or not at all.
+func (c *conversion) setSparse(v string) error {
+	n, err := parseSize(v)
+	if err != nil || n%512 != 0 || n > 16<<20 {
+		return errors.New("Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to 16777216. Select 0 to disable sparse detection (fully allocates output).")
+	}
+	if n != 0 && n != 4096 {
+		return fmt.Errorf("option '-S' with %s is not supported, only 0 and 4k are", v)
+	}
+	c.sparse, c.AllocateZeros = v, n == 0
+	return nil
+}
+
+// setCache takes the reference's cache modes. Two of them can be had for a
+// target: with and without waiting for the disk at the end.
+func (c *conversion) setCache(mode, letter string, unsynced *bool) error {
+	switch mode {
+	case "unsafe", "writeback":
+	case "none", "writethrough", "directsync":
+		c.said = append(c.said, letter+" "+mode+": the page cache is used all the same, and the target synced at the end")
+	default:
+		return errors.New("Invalid cache option: " + mode)
+	}
+	*unsynced = mode == "unsafe"
+	return nil
+}
+
+// targetFormat returns a format that can be written.
+func targetFormat(name string) (convert.Format, error) {
+	f, err := convert.ParseFormat(name)
+	if err != nil || f == convert.Auto {
+		return f, fmt.Errorf("Unknown file format '%s'", name)
+	}
+	if f != convert.Raw && f != convert.QCOW2 {
+		return f, fmt.Errorf("format %v cannot be written, only qcow2 and raw can", f)
+	}
+	return f, nil
+}
+
+// settle makes the pipeline's options of the command line's.
+func (c *conversion) settle() error {
+	o, err := parseFormatOptions(c.format, c.opts)
+	if err != nil {
+		return err
+	}
+	if c.backing != "" {
+		o.qcow2.BackingFile = c.backing
+	}
+	if c.backingFmt != "" {
+		o.qcow2.BackingFormat = c.backingFmt
+	}
+	toPipe := c.target == stdName
+	switch {
+	case c.compress && c.format != convert.QCOW2:
+		return errors.New("Compression not supported for this file format")
+	case !c.compress && (c.level != 0 || c.window != 0):
+		return errors.New("--level and --window need -c")
+	case !c.compress && o.qcow2.Compression == diskimage.Zstd:
+		return errors.New("compression_type=zstd needs -c: it would only make the image harder to read")
+	case o.size >= 0:
+		return errors.New("option 'size' is not supported: the target is as large as the source")
+	case o.qcow2.BackingFile != "" && c.format != convert.QCOW2:
+		return fmt.Errorf("Backing file not supported for file format '%v'", c.format)
+	case o.qcow2.BackingFile != "" && o.qcow2.BackingFormat == "":
+		return errors.New("Use of backing file requires explicit backing format")
+	case o.qcow2.BackingFile == "" && o.qcow2.BackingFormat != "":
+		return errors.New("Use of backing format requires a backing file")
+	case c.zeroed && !c.inPlace:
+		return errors.New("--target-is-zero requires use of -n flag")
+	case c.inPlace && (c.format != convert.Raw || toPipe):
+		return errors.New("-n writes into an existing raw file or device, and into nothing else")
+	case c.copying && (c.compress || c.sparse != ""):
+		return errors.New("Cannot enable copy offloading when -c or -S is used")
+	case toPipe && c.Verify:
+		return errors.New("--verify: what went into a pipe cannot be read back")
+	case toPipe && c.source == stdName && c.format != convert.Raw:
+		return errors.New("a pipe cannot be read twice, which writing to a pipe takes")
+	}
+	if c.compress && o.qcow2.Compression == diskimage.Plain {
+		o.qcow2.Compression = diskimage.Deflate
+	}
+	if !c.compress {
+		o.qcow2.Compression = diskimage.Plain
+	}
+	o.qcow2.Level, o.qcow2.Window = c.level, c.window
+	c.Format, c.QCOW2, c.OnlyTop, c.Force = c.format, o.qcow2, o.qcow2.BackingFile != "", c.force
+	c.in.salvage = c.Salvage
+	return nil
+}
+
+// run opens the source and converts it.
+func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, error) {
+	if c.source == stdName {
+		stream, err := c.in.openStream(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if stream != nil {
+			defer stream.Close()
+			if c.target == stdName {
+				return nil, errors.New("standard input is a pipe: its size must be known to write to a pipe")
+			}
+			if c.inPlace {
+				return nil, errors.New("-n: standard input is a pipe: its size must be known")
+			}
+			return c.report(s, func() (*convert.Report, error) {
+				if err := checkTarget(c.target, c.force, nil); err != nil {
+					return nil, err
+				}
+				return convert.StreamToFile(ctx, c.target, stream, c.Options)
+			})
+		}
+	}
+	img, err := c.in.open(ctx, s, c.source)
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	if c.target == stdName {
+		if err := checkStdout(s.stdout); err != nil {
+			return nil, err
+		}
+		return c.report(s, func() (*convert.Report, error) { return convert.ToWriter(ctx, s.stdout, img.disk, c.Options) })
+	}
+	if err := checkTarget(c.target, c.force, img.files()); err != nil {
+		return nil, err
+	}
+	if !c.inPlace {
+		return c.report(s, func() (*convert.Report, error) { return convert.ToFile(ctx, c.target, img.disk, c.Options) })
+	}
+	s.noteLink(c.target)
+	out, err := openInPlace(c.target, img.disk.Size(), c.zeroed)
+	if err != nil {
+		return nil, couldNotOpen(c.target, err)
+	}
+	report, err := c.report(s, func() (*convert.Report, error) { return convert.ToOutput(ctx, out, img.disk, c.Options) })
+	if cerr := out.f.Close(); err == nil && cerr != nil {
+		return nil, about(c.target, cerr)
+	}
+	return report, err
+}
+
+// report does the work with its progress shown, and names the source and the
+// target in its error.
+func (c *conversion) report(s *session, work func() (*convert.Report, error)) (*convert.Report, error) {
+	p := c.progress(s)
+	if p != nil {
+		c.Progress = p.show
+	}
+	report, err := work()
+	p.end(err == nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: error while converting to %s: %w", c.source, c.target, reason(err))
+	}
+	if p != nil {
+		p.event(object{{"event", "report"}, {"size", report.Size}, {"data", report.Data}, {"zeros", report.Zeros}, {"holes", report.Holes},
+			{"moved", report.Moved}, {"written", report.Written}, {"verified", report.Verified}, {"seconds", seconds(report.Duration)}})
+	}
+	return report, nil
+}
+
+// progress returns how the conversion is to be shown: on standard output as
+// the reference does, unless the image goes there.
+func (c *conversion) progress(s *session) *progress {
+	w, phases := s.stdout, 1
+	if c.target == stdName {
+		w = s.stderr
+		if c.format == convert.QCOW2 {
+			phases = 2
+		}
+	}
+	if c.Verify {
+		phases = 2
+	}
+	form := c.form
+	switch {
+	case form == progressJSON:
+		w = s.stderr
+	case s.quiet:
+		form = progressNone
+	case form == progressPlain && isTerminal(w):
+		form = progressLive
+	}
+	return newProgress(form, w, phases)
+}
+
+// tell prints what is to be said of a conversion that succeeded.
+func (c *conversion) tell(s *session, r *convert.Report) {
+	for _, lost := range r.Unreadable {
+		fmt.Fprintf(s.stderr, "diskimage: %s: %d guest bytes at %#x could not be read and are zeros in %s\n", c.source, lost.Len, lost.Off, c.target)
+	}
+	s.notes(r.Notes...)
+	if c.Digest {
+		w := s.stdout
+		if c.target == stdName {
+			w = s.stderr
+		}
+		fmt.Fprintf(w, "%x  %s\n", r.Digest, c.target)
+	}
+}

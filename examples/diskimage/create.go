@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/convert"
+)
+
+const createSynopsis = "[-f FMT] [-o OPTIONS] [-b BACKING -F FMT [-u]] [-q] [--force] FILE [SIZE]"
+
+func runCreate(ctx context.Context, s *session, args []string) (int, error) {
+	var (
+		formatName          = "raw"
+		opts                []string
+		backing, backingFmt string
+		noBacking           bool
+		force               bool
+	)
+	operands, err := parse(args, []option{
+		value('f', "format", &formatName),
+		parsed('o', "options", func(v string) error { opts = append(opts, v); return nil }),
+		value('b', "backing", &backing),
+		value('F', "backing-format", &backingFmt),
+		flag('u', "backing-unsafe", &noBacking),
+		flag('q', "quiet", &s.quiet),
+		flag(0, "force", &force),
+		refused(0, "object", needsArgument, "there are no objects"),
+	})
+	if err != nil {
+		return 1, err
+	}
+	format, err := targetFormat(formatName)
+	if err != nil {
+		return 1, err
+	}
+	if wantsHelp(opts) {
+		return 0, writeOptionHelp(s.stdout, format)
+	}
+	switch len(operands) {
+	case 0:
+		return 1, usageError("Expecting image file name")
+	case 1, 2:
+	default:
+		return 1, usageError("Unexpected argument: " + operands[2])
+	}
+	name := operands[0]
+	o, err := parseFormatOptions(format, opts)
+	if err != nil {
+		return 1, about(name, err)
+	}
+	if len(operands) == 2 {
+		if o.size >= 0 {
+			return 1, about(name, errors.New("The image size must be specified only once"))
+		}
+		if o.size, err = sizeArgument("image size", operands[1]); err != nil {
+			return 1, err
+		}
+	}
+	if backing != "" {
+		o.qcow2.BackingFile = backing
+	}
+	if backingFmt != "" {
+		o.qcow2.BackingFormat = backingFmt
+	}
+	if err := o.complete(ctx, s, name, format, noBacking); err != nil {
+		return 1, about(name, err)
+	}
+	if !s.quiet {
+		fmt.Fprintln(s.stdout, o.formatting(name, format))
+	}
+	if err := checkTarget(name, force, nil); err != nil {
+		return 1, err
+	}
+	report, err := convert.ToFile(ctx, name, blank(roundToSector(o.size)), convert.Options{
+		Format: format, QCOW2: o.qcow2, OnlyTop: o.qcow2.BackingFile != "", Force: force, Workers: 1,
+	})
+	if err != nil {
+		return 1, about(name, err)
+	}
+	s.notes(report.Notes...)
+	return 0, nil
+}
+
+// complete checks what is said of the backing file, and takes the size from
+// there if none is given.
+func (o *formatOptions) complete(ctx context.Context, s *session, name string, format convert.Format, noBacking bool) error {
+	switch b := o.qcow2; {
+	case b.BackingFile == "" && b.BackingFormat == "":
+	case format != convert.QCOW2:
+		return fmt.Errorf("Backing file not supported for file format '%v'", format)
+	case b.BackingFile == "":
+		return errors.New("Backing format cannot be used without backing file")
+	case b.BackingFormat == "":
+		return errors.New("Backing file specified without backing format")
+	case !noBacking:
+		// Its name is the user's own: it may be opened, what it names may not.
+		in := input{formatName: b.BackingFormat, alone: true}
+		img, err := in.open(ctx, s, beside(name, b.BackingFile))
+		if err != nil {
+			return err
+		}
+		defer img.Close()
+		if o.size < 0 {
+			o.size = img.disk.Size()
+		}
+	}
+	if o.size < 0 {
+		return errors.New("Image creation needs a size parameter")
+	}
+	return nil
+}
+
+// formatting returns the line with which the reference begins.
+func (o *formatOptions) formatting(name string, format convert.Format) string {
+	var b strings.Builder
+	add := func(key string, value any) { fmt.Fprintf(&b, " %s=%v", key, value) }
+	q := o.qcow2
+	fmt.Fprintf(&b, "Formatting '%s', fmt=%v", name, format)
+	if format != convert.QCOW2 {
+		add("size", o.size)
+		if o.prealloc != "" {
+			add("preallocation", o.prealloc)
+		}
+		return b.String()
+	}
+	orElse := func(n, otherwise int64) int64 {
+		if n == 0 {
+			return otherwise
+		}
+		return n
+	}
+	add("cluster_size", orElse(q.ClusterSize, 64<<10))
+	add("extended_l2", "off")
+	if o.prealloc != "" {
+		add("preallocation", o.prealloc)
+	}
+	add("compression_type", compressionName(q.Compression))
+	add("size", o.size)
+	if o.compat != "" {
+		add("compat", o.compat)
+	}
+	if q.BackingFile != "" {
+		add("backing_file", q.BackingFile)
+		add("backing_fmt", q.BackingFormat)
+	}
+	lazy := "off"
+	if q.LazyRefcounts {
+		lazy = "on"
+	}
+	add("lazy_refcounts", lazy)
+	add("refcount_bits", orElse(int64(q.RefcountBits), 16))
+	return b.String()
+}
+
+// compressionName returns a compression type as the reference calls it.
+func compressionName(e diskimage.Encoding) string {
+	if e == diskimage.Zstd {
+		return "zstd"
+	}
+	return "zlib"
+}
+
+// roundToSector rounds a size up to sectors of 512 bytes, as every image that
+// is created has.
+func roundToSector(n int64) int64 {
+	if n > 1<<63-512 {
+		return n
+	}
+	return (n + 511) &^ 511
+}
+
+// blank is a disk of so many bytes that no layer holds.
+type blank int64
+
+func (b blank) Size() int64  { return int64(b) }
+func (b blank) Close() error { return nil }
+
+func (b blank) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > int64(b) {
+		return 0, errors.New("outside the disk")
+	}
+	n := min(int64(len(p)), int64(b)-off)
+	clear(p[:n])
+	if n < int64(len(p)) {
+		return int(n), io.EOF
+	}
+	return int(n), nil
+}
+
+func (b blank) NextExtent(off int64) (diskimage.Extent, error) {
+	switch {
+	case off == int64(b):
+		return diskimage.Extent{}, io.EOF
+	case off < 0 || off > int64(b):
+		return diskimage.Extent{}, errors.New("outside the disk")
+	}
+	return diskimage.Extent{Off: off, Len: int64(b) - off, Kind: diskimage.Hole, Depth: 1, Host: -1}, nil
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+)
+
+// writeHelp prints the help for the verb in args, or for all.
+func writeHelp(w io.Writer, args []string) error {
+	all := verbs()
+	if len(args) > 0 {
+		i := slices.IndexFunc(all, func(v verb) bool { return v.name == args[0] })
+		if i < 0 {
+			return usageError("Command not found: " + args[0])
+		}
+		_, err := fmt.Fprintf(w, "usage: diskimage %s %s\n", all[i].name, all[i].synopsis)
+		return err
+	}
+	fmt.Fprint(w, helpHead)
+	for _, v := range all {
+		fmt.Fprintf(w, "  %s %s\n", v.name, v.synopsis)
+	}
+	_, err := fmt.Fprint(w, helpTail)
+	return err
+}
+
+const helpHead = `usage: diskimage COMMAND [OPTIONS] FILE...
+Converts and inspects virtual machine disk images.
+
+Commands, with the options of qemu-img where it has the same:
+`
+
+const helpTail = `  help [COMMAND]
+  version
+
+FMT is qcow2, raw, vmdk or vpc (vhd); it is told by the content where it is
+not given. SOURCE and TARGET may be "-" for standard input and output.
+Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
+
+  -f FMT             format of the (first) image
+  -F FMT             format of the second image, or of the backing file
+  -O FMT             format of the target, raw if not given
+  -o NAME=VALUE,...  of the target; -o help tells which
+  -c                 compress (qcow2), with a level and a match window
+  -B FILE, -b FILE   backing file of the target
+  -l SNAPSHOT        the disk as an internal snapshot has it
+  -S 0|4k            0: allocate everything; 4k: leave zeros out (default)
+  -n                 write into an existing raw file or device
+  -t unsafe          do not wait until the target is on the disk
+  -m WORKERS         1 to 16; default: one per processor
+  -p                 show progress; --progress=json: for programs, on standard error
+  -q                 print nothing but errors
+  -u                 do not look for the backing file
+  --output human|json
+  --verify           read the target back before it gets its name
+  --digest           print the SHA-256 of the guest's disk
+  --salvage          turn what cannot be read into zeros, and say which
+  --raw-anyway       take -f raw at its word, whatever the content looks like
+  --force            write to a block device
+  --exact            read the data for the numbers, do not trust the map
+  --allow-external   open files that the image names, in its own folder;
+                     =DIR in that folder, =any everywhere.
+                     DISKIMAGE_ALLOW_EXTERNAL=own, DIR or any means the same
+
+Exit codes: 0 done; 1 failed. check: 1 not done, 2 corrupt, 3 leaks, 63 nothing
+to check. compare: 1 different, 2 not opened, 3 and 4 not read.
+`

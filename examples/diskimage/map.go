@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/hostfile"
+	"github.com/diskimage-go/diskimage/qcow2"
+)
+
+const mapSynopsis = "[-f FMT] [-s OFFSET] [-l LENGTH] [--output human|json] [--raw-anyway] [--allow-external[=DIR|any]] FILE"
+
+func runMap(ctx context.Context, s *session, args []string) (int, error) {
+	var (
+		in     input
+		form   output
+		start  int64
+		length = int64(math.MaxInt64)
+	)
+	operands, err := parse(args, in.options(), []option{
+		outputOption(&form),
+		parsed('s', "start-offset", func(v string) (err error) {
+			start, err = sizeArgument("start offset", v)
+			return err
+		}),
+		parsed('l', "max-length", func(v string) (err error) {
+			length, err = sizeArgument("max length", v)
+			return err
+		}),
+	})
+	if err != nil {
+		return 1, err
+	}
+	if len(operands) != 1 {
+		return 1, usageError("Expecting one image file name")
+	}
+	img, err := in.open(ctx, s, operands[0])
+	if err != nil {
+		return 1, err
+	}
+	defer img.Close()
+	m := mapper{layers: img.mapLayers()}
+	defer m.close()
+	b := bufio.NewWriter(s.stdout)
+	if form == jsonForm {
+		m.print = func(e mapEntry) error { return m.printJSON(b, e) }
+	} else {
+		fmt.Fprintf(b, "%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File")
+		m.print = func(e mapEntry) error { return m.printHuman(b, e) }
+	}
+	err = m.walk(ctx, img.disk, start, length)
+	if err == nil {
+		err = m.flush()
+	}
+	if form == jsonForm && err == nil {
+		fmt.Fprintln(b, "]")
+	}
+	if ferr := b.Flush(); err == nil {
+		err = ferr
+	}
+	if err != nil {
+		return 1, about(operands[0], err)
+	}
+	return 0, nil
+}
+
+// A mapEntry is one line of the map: a run of guest bytes that are alike.
+type mapEntry struct {
+	start, length       int64
+	depth, file         int
+	present, zero, data bool
+	offset              int64 // -1: none
+}
+
+// continues reports whether next can be said together with e.
+func (e mapEntry) continues(next mapEntry) bool {
+	return e.depth == next.depth && e.file == next.file && e.present == next.present && e.zero == next.zero && e.data == next.data &&
+		(e.offset < 0 && next.offset < 0 || e.offset >= 0 && e.offset+e.length == next.offset)
+}
+
+// A mapper makes the map's lines of a disk's extents.
+type mapper struct {
+	layers []mapLayer
+	held   mapEntry // not printed yet, as the next may continue it
+	some   bool     // a line was printed
+	print  func(mapEntry) error
+}
+
+// A mapLayer is one image of a chain, as far as the map is concerned.
+type mapLayer struct {
+	size  int64             // of the disk
+	names [2]string         // of the image file and of its data file
+	holes [2]*hostfile.File // likewise, where what was allocated may not have been written
+}
+
+// mapLayers returns the layers' files. Like the reference, it asks the file
+// system for holes in the data of those QCOW2 images only that take markedly
+// fewer bytes on the host than they are long: their clusters were given out
+// ahead of use.
+func (img *image) mapLayers() []mapLayer {
+	var all []mapLayer
+	for _, l := range img.layers() {
+		m := mapLayer{size: l.disk.Size(), names: [2]string{l.name, l.dataFile}}
+		if q, ok := l.disk.(*qcow2.Disk); ok && l.name != stdName {
+			m.look(q.Info().ClusterSize)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+func (l *mapLayer) look(clusterSize int64) {
+	f, err := hostfile.Open(l.names[0])
+	if err != nil {
+		return
+	}
+	used := allocatedBytes(f.Info()) / clusterSize
+	if f.Size()/clusterSize < max(used*10/9, used+2) {
+		f.Close()
+		return
+	}
+	l.holes[0] = f
+	if l.names[1] != "" {
+		l.holes[1], _ = hostfile.Open(l.names[1])
+	}
+}
+
+func (m *mapper) close() {
+	for _, l := range m.layers {
+		for _, f := range l.holes {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}
+}
+
+// walk goes through the extents of a part of the disk.
+func (m *mapper) walk(ctx context.Context, d diskimage.VirtualDisk, start, length int64) error {
+	if start >= d.Size() || length == 0 {
+		m.held = mapEntry{start: start, offset: -1} // as the reference says it
+		return nil
+	}
+	for e, err := range diskimage.Extents(d, start, length) {
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		if err == nil {
+			err = m.extent(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extent adds an extent, in as many pieces as its host file has runs.
+func (m *mapper) extent(e diskimage.Extent) error {
+	entry := mapEntry{start: e.Off, length: e.Len, depth: e.Depth, file: e.File, offset: -1,
+		present: true, zero: e.IsZero(), data: e.Kind == diskimage.Data}
+	if e.Kind == diskimage.Hole || m.behindEnd(e) {
+		entry.present = false
+		entry.depth = max(0, e.Depth-1) // the last layer that was asked
+		return m.add(entry)
+	}
+	if e.Stored != diskimage.Plain || e.Host < 0 {
+		return m.add(entry)
+	}
+	entry.offset = e.Host
+	f := m.holesOf(e)
+	if f == nil {
+		return m.add(entry)
+	}
+	for left := e.Len; left > 0; {
+		entry.length, entry.zero = left, true // beyond the file's end
+		if entry.offset < f.Size() {
+			end, hole, err := f.NextRange(entry.offset)
+			if err != nil {
+				return err
+			}
+			entry.length, entry.zero = min(left, end-entry.offset), hole
+		}
+		if err := m.add(entry); err != nil {
+			return err
+		}
+		left -= entry.length
+		entry.start += entry.length
+		entry.offset += entry.length
+	}
+	return nil
+}
+
+// behindEnd reports whether the extent lies behind the end of the layer that
+// supplies it. For the reference, that is the layer above having nothing.
+func (m *mapper) behindEnd(e diskimage.Extent) bool {
+	return e.Kind == diskimage.Zero && e.Depth > 0 && e.Depth < len(m.layers) && e.Off >= m.layers[e.Depth].size
+}
+
+func (m *mapper) holesOf(e diskimage.Extent) *hostfile.File {
+	if e.Kind != diskimage.Data || e.Depth >= len(m.layers) || e.File > 1 {
+		return nil
+	}
+	return m.layers[e.Depth].holes[e.File]
+}
+
+func (m *mapper) add(e mapEntry) error {
+	if m.held.length > 0 && m.held.continues(e) {
+		m.held.length += e.length
+		return nil
+	}
+	err := m.flush()
+	m.held = e
+	return err
+}
+
+// flush prints the entry that is held, if one is.
+func (m *mapper) flush() error {
+	if m.held == (mapEntry{}) {
+		return nil
+	}
+	err := m.print(m.held)
+	m.some, m.held = true, mapEntry{}
+	return err
+}
+
+func (m *mapper) printJSON(w *bufio.Writer, e mapEntry) error {
+	lead := "["
+	if m.some {
+		lead = ",\n"
+	}
+	w.WriteString(lead)
+	o := object{{"start", e.start}, {"length", e.length}, {"depth", e.depth}, {"present", e.present}, {"zero", e.zero}, {"data", e.data}, {"offset", nil}}
+	if e.offset >= 0 {
+		o.set("offset", e.offset)
+	}
+	writeOnLine(w, o)
+	return nil
+}
+
+var errNoPlace = errors.New("File contains external, encrypted or compressed clusters.")
+
+// printHuman prints where data is, and fails at data that has no such place.
+func (m *mapper) printHuman(w io.Writer, e mapEntry) error {
+	if !e.data || e.zero {
+		return nil
+	}
+	if e.offset < 0 {
+		return errNoPlace
+	}
+	name := ""
+	if e.depth < len(m.layers) && e.file < 2 {
+		name = m.layers[e.depth].names[e.file]
+	}
+	_, err := fmt.Fprintf(w, "%-16s%-16s%-16s%s\n", hex(e.start), hex(e.length), hex(e.offset), plain(name))
+	return err
+}
+
+// hex returns a number as C prints it: zero has no prefix.
+func hex(n int64) string {
+	if n == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%#x", n)
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/convert"
+)
+
+const measureSynopsis = "[-O FMT] [-o OPTIONS] [--output human|json] (--size SIZE | [-f FMT] [-l SNAPSHOT] [--exact [-c]] [--raw-anyway] [--allow-external[=DIR|any]] FILE)"
+
+func runMeasure(ctx context.Context, s *session, args []string) (int, error) {
+	var (
+		in              input
+		form            output
+		formatName      = "raw"
+		opts            []string
+		size            = int64(-1)
+		exact, compress bool
+	)
+	operands, err := parse(args, in.options(), []option{
+		outputOption(&form),
+		value('O', "target-format", &formatName),
+		parsed('o', "target-options", func(v string) error { opts = append(opts, v); return nil }),
+		value('l', "snapshot", &in.snapshot),
+		parsed('s', "size", func(v string) (err error) {
+			size, err = sizeArgument("image size", v)
+			return err
+		}),
+		flag(0, "exact", &exact),
+		flag('c', "compress", &compress),
+	})
+	if err != nil {
+		return 1, err
+	}
+	format, err := convert.ParseFormat(formatName)
+	switch {
+	case err != nil:
+		return 1, fmt.Errorf("Unknown file format '%s'", formatName)
+	case format != convert.Raw && format != convert.QCOW2:
+		return 1, fmt.Errorf("Block driver '%v' does not support size measurement", format)
+	case wantsHelp(opts):
+		return 0, writeOptionHelp(s.stdout, format)
+	case size >= 0 && len(operands) > 0:
+		return 1, errors.New("--size N cannot be used together with a filename.")
+	case size < 0 && len(operands) != 1:
+		return 1, errors.New("Either --size N or one filename must be specified.")
+	case compress && (!exact || format != convert.QCOW2):
+		return 1, errors.New("-c needs --exact and -O qcow2: what compression gains is known afterwards")
+	}
+	o, err := parseFormatOptions(format, opts)
+	if err != nil {
+		return 1, err
+	}
+	var disk diskimage.VirtualDisk = blank(size)
+	mo := convert.MeasureOptions{Format: format, QCOW2: o.qcow2}
+	mo.QCOW2.Compression = diskimage.Plain
+	var m *convert.Measurement
+	if size >= 0 {
+		m, err = convert.MeasureSize(size, mo)
+	} else {
+		img, oerr := in.open(ctx, s, operands[0])
+		if oerr != nil {
+			return 1, oerr
+		}
+		defer img.Close()
+		disk = img.disk
+		m, err = convert.Measure(ctx, disk, mo)
+	}
+	if err != nil {
+		return 1, err
+	}
+	exactly := int64(-1)
+	if exact {
+		if compress && o.qcow2.Compression == diskimage.Plain {
+			o.qcow2.Compression = diskimage.Deflate
+		} else if !compress {
+			o.qcow2.Compression = diskimage.Plain
+		}
+		if exactly, err = measureExactly(ctx, disk, convert.Options{Format: format, QCOW2: o.qcow2}); err != nil {
+			return 1, err
+		}
+	}
+	return 0, s.tellMeasurement(m, exactly, form)
+}
+
+// measureExactly converts into nothing and returns the length of the image
+// that would have been.
+func measureExactly(ctx context.Context, disk diskimage.VirtualDisk, o convert.Options) (int64, error) {
+	var out nowhere
+	_, err := convert.ToOutput(ctx, &out, disk, o)
+	return out.end, err
+}
+
+// nowhere is an Output that only knows how long it is.
+type nowhere struct {
+	mu  sync.Mutex
+	end int64
+}
+
+func (n *nowhere) WriteAt(p []byte, off int64) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.end = max(n.end, off+int64(len(p)))
+	return len(p), nil
+}
+
+func (n *nowhere) Truncate(size int64) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.end = size
+	return nil
+}
+
+func (n *nowhere) ZeroFilled() bool { return true }
+
+func (s *session) tellMeasurement(m *convert.Measurement, exactly int64, form output) error {
+	if form == jsonForm {
+		o := object{{"bitmaps", nil}, {"required", m.Required}, {"fully-allocated", m.FullyAllocated}}
+		if m.Bitmaps >= 0 {
+			o.set("bitmaps", m.Bitmaps)
+		}
+		if exactly >= 0 {
+			o = append(o, member{"exact", exactly}, member{"largest", m.Largest}, member{"prefix", m.Prefix})
+		}
+		return writeJSON(s.stdout, o)
+	}
+	fmt.Fprintf(s.stdout, "required size: %d\nfully allocated size: %d\n", m.Required, m.FullyAllocated)
+	if m.Bitmaps >= 0 {
+		fmt.Fprintf(s.stdout, "bitmaps size: %d\n", m.Bitmaps)
+	}
+	if exactly >= 0 {
+		fmt.Fprintf(s.stdout, "exact size: %d\nlargest size: %d\nwritten last: the first %d bytes\n", exactly, m.Largest, m.Prefix)
+	}
+	return nil
+}
