@@ -87,8 +87,9 @@ func randomContent(r *rand.Rand, size int) []byte {
 	for off := 0; off < size; {
 		n := min(1+r.IntN(200_000), size-off)
 		if r.IntN(2) == 0 {
+			fill := 1 + byte(r.IntN(255))
 			for i := range n {
-				p[off+i] = byte(r.Uint32())
+				p[off+i] = fill
 			}
 		}
 		off += n
@@ -99,8 +100,8 @@ func randomContent(r *rand.Rand, size int) []byte {
 // The result is that of comparing byte by byte, for any number of workers.
 func TestCompareIsBytesEqual(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 60 {
-		x := randomContent(r, 1+r.IntN(5<<20))
+	for range 30 {
+		x := randomContent(r, 1+r.IntN(4<<20))
 		y := bytes.Clone(x)
 		if r.IntN(3) == 0 {
 			y = append(y, make([]byte, r.IntN(1<<20))...)
@@ -229,13 +230,13 @@ func TestCompareHuge(t *testing.T) {
 	var last int64
 	got, err := Compare(context.Background(), a, b, CompareOptions{Progress: func(off, size int64) {
 		require.Greater(t, off, last)
-		require.EqualValues(t, 1<<63-1, size)
+		require.Equal(t, int64(1<<63-1), size)
 		last = off
 	}})
 	require.NoError(t, err)
 	require.True(t, got.Identical)
 	require.True(t, got.SizesDiffer)
-	require.EqualValues(t, 1<<63-1, last)
+	require.Equal(t, int64(1<<63-1), last)
 }
 
 // What qemu-img says of two images is what we say.
@@ -268,8 +269,8 @@ func TestComparePeer(t *testing.T) {
 	require.NoError(t, os.Truncate(name("long.raw"), 11<<20))
 	variant("long.raw", "tail.raw", "write -q -P 9 11000001 1")
 	images := []string{"a.raw", "a.qcow2", "c.qcow2", "same.qcow2", "zero.qcow2", "near.qcow2", "far.qcow2", "near.raw", "long.raw", "tail.raw"}
-	for i, x := range images {
-		for _, y := range images[i:] {
+	for _, x := range []string{"a.raw", "a.qcow2", "long.raw"} {
+		for _, y := range images {
 			for _, strict := range []bool{false, true} {
 				args := []string{"compare", "-f", filepath.Ext(x)[1:], "-F", filepath.Ext(y)[1:]}
 				if strict {

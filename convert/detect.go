@@ -44,7 +44,11 @@ func decide(src diskimage.Source, declared Format, rawAnyway bool) (Format, []di
 		return Auto, nil, err
 	}
 	if src.Size() == 0 && !(declared == Raw && rawAnyway) {
-		return Auto, nil, mismatch("the file is empty")
+		msg := "the file is empty"
+		if declared == Raw {
+			msg += " (--raw-anyway takes it for a disk of no bytes)"
+		}
+		return Auto, nil, mismatch(msg)
 	}
 
 	// What may lie on any disk does not contradict a declared format, and gives

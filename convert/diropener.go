@@ -135,7 +135,7 @@ func (d *DirOpener) open(ctx context.Context, ref diskimage.Reference) (f *hostf
 			Msg: fmt.Sprintf("more than %d images lead to one another", diskimage.MaxDepth)}
 	}
 	if d.guessed && d.root != nil {
-		return nil, "", diskimage.Refuse("", ref, "the format of the image that names it was not declared, so a guest may have written that name")
+		return nil, "", refuse("the format of the image that names it was not declared, so a guest may have written that name")
 	}
 	name, err := localName(ref)
 	if err != nil {
@@ -145,7 +145,7 @@ func (d *DirOpener) open(ctx context.Context, ref diskimage.Reference) (f *hostf
 		at = d.join(ref, name)
 		f, err = hostfile.Open(at)
 	} else if at, err = d.inside(ref, name); err == nil {
-		f, err = d.openInside(ref, at)
+		f, err = d.openInside(at)
 	}
 	if err != nil {
 		return nil, "", err
@@ -165,11 +165,11 @@ func localName(ref diskimage.Reference) (string, error) {
 	name := strings.TrimPrefix(ref.Name, "file:")
 	switch {
 	case name == "":
-		return "", diskimage.Refuse("", ref, "the name is empty")
+		return "", refuse("the name is empty")
 	case strings.ContainsRune(name, 0):
-		return "", diskimage.Refuse("", ref, "the name has a NUL in it")
+		return "", refuse("the name has a NUL in it")
 	case name == ref.Name && hasProtocol(name):
-		return "", diskimage.Refuse("", ref, "only file names are followed, no protocols")
+		return "", refuse("only file names are followed, no protocols")
 	}
 	return name, nil
 }
@@ -215,7 +215,7 @@ func (d *DirOpener) inside(ref diskimage.Reference, name string) (string, error)
 		if rel, ok := d.relative(name); ok {
 			return rel, nil
 		}
-		return "", d.refuse(ref)
+		return "", d.outside()
 	}
 	if d.at != "" || ref.From == "" {
 		return folder(d.at) + name, nil
@@ -235,7 +235,10 @@ func (d *DirOpener) inside(ref diskimage.Reference, name string) (string, error)
 		if rel, ok = d.relative(filepath.Join(dir, name)); ok {
 			return rel, nil
 		}
-		return "", d.refuse(ref)
+		return "", d.outside()
+	}
+	if rel == "." {
+		return name, nil
 	}
 	return rel + string(filepath.Separator) + name, nil
 }
@@ -251,20 +254,28 @@ func (d *DirOpener) relative(name string) (string, bool) {
 }
 
 // openInside opens a regular file below the folder.
-func (d *DirOpener) openInside(ref diskimage.Reference, at string) (*hostfile.File, error) {
+func (d *DirOpener) openInside(at string) (*hostfile.File, error) {
 	f, err := hostfile.OpenIn(d.root, at)
-	var path *fs.PathError
-	if errors.As(err, &path) && path.Err.Error() == "path escapes from parent" { // os does not export it
-		return nil, d.refuse(ref)
+	if err == nil {
+		return f, nil
 	}
-	if err != nil {
+	var path *fs.PathError
+	if !errors.As(err, &path) {
 		return nil, err
 	}
-	return f, nil
+	if path.Err.Error() == "path escapes from parent" { // os does not export it
+		return nil, d.outside()
+	}
+	return nil, &fs.PathError{Op: "open", Path: d.fullName(at), Err: path.Err}
 }
 
-func (d *DirOpener) refuse(ref diskimage.Reference) error {
-	return diskimage.Refuse("", ref, "it is not inside "+d.dirs[0])
+// outside refuses what is not in the folder.
+func (d *DirOpener) outside() error { return refuse("it is not inside " + d.dirs[0]) }
+
+// refuse returns the error for a reference that may not be opened; who asked
+// for it names it.
+func refuse(why string) error {
+	return &diskimage.Error{Kind: diskimage.ErrExternal, Off: -1, Msg: "refused: " + why}
 }
 
 // fullName returns the name of a file in a form that means the same from

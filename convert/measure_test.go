@@ -81,7 +81,7 @@ func TestMeasurePeer(t *testing.T) {
 		}
 		require.NoError(t, d.Close())
 	}
-	for _, size := range []int64{0, 1, 512, 1000, 65536, 1 << 30, 10<<30 + 12345, 64 << 40} {
+	for _, size := range []int64{0, 1000, 10<<30 + 12345} {
 		for _, tc := range measureCases {
 			m, err := MeasureSize(size, tc.o)
 			if err != nil {

@@ -233,19 +233,15 @@ func TestOpenPeersImages(t *testing.T) {
 		require.True(t, bytes.Equal(content, got), format)
 		require.NoError(t, d.Close())
 	}
-	for format, arg := range map[string]string{"vpc": "subformat=fixed", "vmdk": "subformat=monolithicFlat", "vdi": "static=on", "vhdx": "subformat=dynamic", "qed": "", "parallels": "", "luks": "key-secret=s"} {
+	for format, arg := range map[string]string{"vpc": "subformat=fixed", "vmdk": "subformat=monolithicFlat", "vdi": "static=on", "vhdx": "subformat=dynamic", "qed": "", "parallels": ""} {
 		name := filepath.Join(dir, "other."+format)
 		args := []string{"create", "-q", "-f", format}
-		if format == "luks" {
-			args = append(args, "--object", "secret,id=s,data=s", "-o", "iter-time=10")
-		}
 		if arg != "" {
 			args = append(args, "-o", arg)
 		}
 		peer.Run(t, "qemu-img", append(args, name, "1M")...)
 		_, err := OpenFile(context.Background(), name, OpenOptions{})
 		require.Error(t, err, format)
-		t.Log(format, err)
 		_, err = OpenFile(context.Background(), name, OpenOptions{Format: QCOW2})
 		require.ErrorIs(t, err, diskimage.ErrFormat, format)
 	}
