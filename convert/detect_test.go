@@ -2,13 +2,16 @@ package convert
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/stretchr/testify/require"
 )
 
@@ -259,6 +262,23 @@ func TestDeclared(t *testing.T) {
 
 	_, _, err := decide(source(file(65536, 0, "conectix")), VHD, false)
 	require.ErrorIs(t, err, diskimage.ErrCorrupt)
+}
+
+// An image can look like what its disk holds: the first cluster of a disc's
+// data lies where the disc has it. Only a declaration can tell.
+func TestDiscInsideAnImage(t *testing.T) {
+	disc := file(1<<20, 32768, isoHead, 100_000, "data")
+	name := filepath.Join(t.TempDir(), "disc.qcow2")
+	src, err := Open(context.Background(), source(disc), OpenOptions{Format: Raw})
+	require.NoError(t, err)
+	_, err = ToFile(context.Background(), name, src, Options{Format: QCOW2, QCOW2: qcow2.WriterOptions{ClusterSize: 32768}})
+	require.NoError(t, err)
+	_, err = OpenFile(context.Background(), name, OpenOptions{})
+	require.ErrorContains(t, err, "content is qcow2 and ISO 9660 at once; declare its format")
+	d, err := OpenFile(context.Background(), name, OpenOptions{Format: QCOW2})
+	require.NoError(t, err)
+	require.Len(t, diskimage.NotesOf(d), 1)
+	require.NoError(t, d.Close())
 }
 
 func TestParseFormat(t *testing.T) {

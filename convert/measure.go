@@ -3,6 +3,7 @@ package convert
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/qcow2"
@@ -39,7 +40,7 @@ type Measurement struct {
 }
 
 // Measure tells how large the image of a disk will be, from its extents: no
-// guest data is read.
+// guest data is read. See [MeasureExactly] for what is known only afterwards.
 func Measure(ctx context.Context, src diskimage.VirtualDisk, o MeasureOptions) (*Measurement, error) {
 	unit, err := o.unit()
 	if err != nil {
@@ -150,3 +151,37 @@ func bitmapBytes(size int64, bitmaps []qcow2.Bitmap, cluster int64) int64 {
 	}
 	return sum + round(dir, cluster)*cluster
 }
+
+// MeasureExactly returns the length of the image file that a conversion with
+// these options makes, compressed or not, by doing it without storing
+// anything: all guest data is read, and encoded if o says so.
+func MeasureExactly(ctx context.Context, src diskimage.VirtualDisk, o Options) (int64, error) {
+	var out nowhere
+	o.Verify, o.Digest = false, false
+	if _, err := ToOutput(ctx, &out, src, o); err != nil {
+		return 0, err
+	}
+	return out.end, nil
+}
+
+// nowhere is an Output that keeps nothing but its length.
+type nowhere struct {
+	mu  sync.Mutex
+	end int64
+}
+
+func (n *nowhere) WriteAt(p []byte, off int64) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.end = max(n.end, off+int64(len(p)))
+	return len(p), nil
+}
+
+func (n *nowhere) Truncate(size int64) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.end = size
+	return nil
+}
+
+func (n *nowhere) ZeroFilled() bool { return true }
