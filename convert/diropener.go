@@ -115,10 +115,12 @@ func (d *DirOpener) OpenSource(ctx context.Context, ref diskimage.Reference) (di
 	return f, nil
 }
 
-// below returns the opener for what the image in a file names.
+// below returns the opener for what an image names; image is its file, or nil.
 func (d *DirOpener) below(image fs.FileInfo, at string, o OpenOptions) *DirOpener {
 	b := *d
-	b.above = append(slices.Clip(d.above), image)
+	if image != nil {
+		b.above = append(slices.Clip(d.above), image)
+	}
 	b.at = at
 	b.guessed = false
 	b.options = OpenOptions{RawAnyway: o.RawAnyway, Salvage: o.Salvage}

@@ -270,13 +270,20 @@ func TestOpenerHoldsToFormats(t *testing.T) {
 			}
 			require.NoError(t, err)
 			require.Len(t, diskimage.NotesOf(probe.disk), tc.notes)
+			require.Equal(t, diskimage.NotesOf(probe.disk), diskimage.NotesOf(d)) // nothing is lost
 			require.NoError(t, d.Close())
 		})
 	}
 
+	// What the caller allows holds below an image that is no file, too.
+	p := layer{backing: "base", format: "raw"}.bytes()
+	d, err := Open(ctx, source(p), OpenOptions{Opener: dirOpener(t, dir), RawAnyway: true})
+	require.NoError(t, err)
+	require.EqualValues(t, 'Q', firstByte(t, d))
+
 	// Who opens any file believes any file.
 	top := put(t, layer{backing: "middle"}.bytes(), dir, "top")
-	d, err := OpenFile(ctx, top, OpenOptions{Opener: AnyOpener()})
+	d, err = OpenFile(ctx, top, OpenOptions{Opener: AnyOpener()})
 	require.NoError(t, err)
 	require.EqualValues(t, 'b', firstByte(t, d))
 }

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"context"
+	"io/fs"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/hostfile"
@@ -48,10 +49,13 @@ type OpenOptions struct {
 // Closing the disk closes src if it is an io.Closer, and what the image made
 // the opener open. After an error src is left to the caller.
 //
+// If o.Opener is a *[DirOpener], RawAnyway and Salvage hold for the images below
+// too.
+//
 // Errors of detection are as [Detect] says. VMDK and VHD are recognised and
 // refused as [diskimage.ErrUnsupported].
 func Open(ctx context.Context, src diskimage.Source, o OpenOptions) (diskimage.VirtualDisk, error) {
-	return open(ctx, src, o, 0, nil)
+	return open(ctx, src, o.inherited(nil), 0, nil)
 }
 
 // open opens an image to which so many references lead. notes are what is
@@ -92,9 +96,6 @@ func open(ctx context.Context, src diskimage.Source, o OpenOptions, depth int, n
 // OpenFile opens an image file, or a block device that holds an image, as
 // [Open] does. Folders, FIFOs, sockets and character devices are refused.
 // Errors of the file are *fs.PathError.
-//
-// If o.Opener is a *[DirOpener], an image that names itself is found out at
-// its first link, and o.RawAnyway and o.Salvage hold for the images below too.
 func OpenFile(ctx context.Context, name string, o OpenOptions) (diskimage.VirtualDisk, error) {
 	f, err := hostfile.Open(name)
 	if err != nil {
@@ -103,15 +104,21 @@ func OpenFile(ctx context.Context, name string, o OpenOptions) (diskimage.Virtua
 	if o.Name == "" {
 		o.Name = name
 	}
-	if d, ok := o.Opener.(*DirOpener); ok && d != nil {
-		o.Opener = d.below(f.Info(), "", o)
-	}
-	disk, err := Open(ctx, f, o)
+	disk, err := open(ctx, f, o.inherited(f.Info()), 0, nil)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return disk, nil
+}
+
+// inherited returns o with an opener of ours made that of this image: it knows
+// the image's file, if there is one, and what holds for the images below.
+func (o OpenOptions) inherited(image fs.FileInfo) OpenOptions {
+	if d, ok := o.Opener.(*DirOpener); ok && d != nil {
+		o.Opener = d.below(image, "", o)
+	}
+	return o
 }
 
 // FormatOf returns the format of a disk that [Open] returned, or Auto for any

@@ -61,8 +61,18 @@ func (d *Disk) Info() Info {
 	}
 }
 
-// Notes returns what was noted: at opening, and while salvaging.
-func (d *Disk) Notes() []diskimage.Note { return d.notes.all() }
+// Notes returns what was noted, at opening and while salvaging: of the image,
+// and then of the files that it named.
+func (d *Disk) Notes() []diskimage.Note {
+	all := d.notes.all()
+	if d.h.hasDataFile() {
+		all = append(all, diskimage.NotesOf(d.data)...)
+	}
+	if d.backing != nil {
+		all = append(all, diskimage.NotesOf(d.backing)...)
+	}
+	return all
+}
 
 // maxNotes bounds what a damaged image can make us remember.
 const maxNotes = 100
