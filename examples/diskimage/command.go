@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	var sig interrupt
 	if cause := context.Cause(ctx); errors.As(cause, &sig) {
 		code = sig.exitCode()
-		if errors.Is(err, context.Canceled) {
+		if errors.Is(err, context.Canceled) || errors.Is(err, sig) {
 			err = errors.New("stopped: " + sig.Error())
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // writeHelp prints the help for the verb in args, or for all.
@@ -19,10 +20,38 @@ func writeHelp(w io.Writer, args []string) error {
 	}
 	fmt.Fprint(w, helpHead)
 	for _, v := range all {
-		fmt.Fprintf(w, "  %s %s\n", v.name, v.synopsis)
+		writeSynopsis(w, v)
 	}
 	_, err := fmt.Fprint(w, helpTail)
 	return err
+}
+
+// writeSynopsis prints a verb's options in lines of at most 79 characters,
+// breaking between those, not inside of brackets.
+func writeSynopsis(w io.Writer, v verb) {
+	const width = 79
+	line, depth, word := "  "+v.name, 0, ""
+	for _, r := range v.synopsis + " " {
+		switch r {
+		case '[':
+			depth++
+		case ']':
+			depth--
+		case ' ':
+			if depth > 0 {
+				break
+			}
+			if len(line)+1+len(word) > width {
+				fmt.Fprintln(w, line)
+				line = strings.Repeat(" ", 9)
+			}
+			line += " " + word
+			word = ""
+			continue
+		}
+		word += string(r)
+	}
+	fmt.Fprintln(w, line)
 }
 
 const helpHead = `usage: diskimage COMMAND [OPTIONS] FILE...
@@ -49,7 +78,8 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   -n                 write into an existing raw file or device
   -t unsafe          do not wait until the target is on the disk
   -m WORKERS         1 to 16; default: one per processor
-  -p                 show progress; --progress=json: for programs, on standard error
+  -p                 show progress; --progress=json: on standard error, for
+                     programs
   -q                 print nothing but errors
   -u                 do not look for the backing file
   --output human|json

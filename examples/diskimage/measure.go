@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
@@ -80,42 +79,12 @@ func runMeasure(ctx context.Context, s *session, args []string) (int, error) {
 		} else if !compress {
 			o.qcow2.Compression = diskimage.Plain
 		}
-		if exactly, err = measureExactly(ctx, disk, convert.Options{Format: format, QCOW2: o.qcow2}); err != nil {
+		if exactly, err = convert.MeasureExactly(ctx, disk, convert.Options{Format: format, QCOW2: o.qcow2}); err != nil {
 			return 1, err
 		}
 	}
 	return 0, s.tellMeasurement(m, exactly, form)
 }
-
-// measureExactly converts into nothing and returns the length of the image
-// that would have been.
-func measureExactly(ctx context.Context, disk diskimage.VirtualDisk, o convert.Options) (int64, error) {
-	var out nowhere
-	_, err := convert.ToOutput(ctx, &out, disk, o)
-	return out.end, err
-}
-
-// nowhere is an Output that only knows how long it is.
-type nowhere struct {
-	mu  sync.Mutex
-	end int64
-}
-
-func (n *nowhere) WriteAt(p []byte, off int64) (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.end = max(n.end, off+int64(len(p)))
-	return len(p), nil
-}
-
-func (n *nowhere) Truncate(size int64) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.end = size
-	return nil
-}
-
-func (n *nowhere) ZeroFilled() bool { return true }
 
 func (s *session) tellMeasurement(m *convert.Measurement, exactly int64, form output) error {
 	if form == jsonForm {

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/imagetest"
+	"github.com/diskimage-go/diskimage/qcow2"
+)
+
+// TestHostileImages holds that info, check and convert judge a malformed image
+// alike: one line that says what is wrong and where, and nothing left behind.
+func TestHostileImages(t *testing.T) {
+	for _, c := range imagetest.QCOW2Cases() {
+		t.Run(c.ID+" "+c.Name, func(t *testing.T) {
+			inFolder(t)
+			name := cmp.Or(c.File, "image.qcow2")
+			file := c.Build()
+			write(t, name, file)
+			before := listing(t)
+
+			refuses := func(args ...string) result {
+				t.Helper()
+				r := command(t, args...)
+				require.NotZero(t, r.code, args)
+				require.Equal(t, before, listing(t), args)
+				return r
+			}
+			verbs := map[string][]string{
+				"info": {"info", name}, "check": {"check", name},
+				"convert": {"convert", "-O", "qcow2", name, "target"}, "pipe": {"convert", "-O", "qcow2", name, "-"},
+			}
+			checked := command(t, verbs["check"]...)
+			switch c.Check {
+			case imagetest.Sound:
+				require.Zero(t, checked.code, checked.stderr)
+			case imagetest.Corrupt:
+				require.Equal(t, exitCorrupt, checked.code, checked.stderr)
+			}
+			if c.Kind == "" {
+				for verb, args := range verbs {
+					if r := command(t, args...); verb != "check" {
+						require.Zero(t, r.code, "%s: %s", verb, r.stderr)
+					}
+				}
+				require.FileExists(t, "target")
+				return
+			}
+			if _, ok := any((*qcow2.Disk)(nil)).(diskimage.MapChecker); c.Stage == imagetest.AtMap && !ok {
+				return
+			}
+			for verb, args := range verbs {
+				if verb == "info" && c.Stage != imagetest.AtOpen {
+					require.Zero(t, command(t, args...).code, "info says nothing of the tables")
+					continue
+				}
+				if verb == "check" && (c.Check == imagetest.Sound || checked.code != 1) {
+					continue // guest data is not looked at; findings, which are lines of their own
+				}
+				r := refuses(args...)
+				require.True(t, strings.HasPrefix(r.stderr, "diskimage: ") && strings.Count(r.stderr, "\n") == 1, "%s: %q", verb, r.stderr)
+				require.Contains(t, r.stderr, name, verb)
+				if len(file) > 4 { // else there is nothing to say but that
+					require.Contains(t, r.stderr, c.Field, verb)
+				}
+				if c.Off > 0 && len(file) > 4 {
+					require.Contains(t, r.stderr, fmt.Sprintf("at %#x", c.Off), verb)
+				}
+			}
+			require.True(t, bytes.Equal(file, contents(t, name)))
+		})
+	}
+}
+
+// TestExternalReferences has an image name a file that is there: it is opened
+// when that is allowed, as far as it is, and never else.
+func TestExternalReferences(t *testing.T) {
+	inFolder(t)
+	require.NoError(t, os.Mkdir("other", 0o777))
+	write(t, "base.raw", diskBytes(1<<20))
+	write(t, "other/secret.raw", diskBytes(2<<20))
+	inside := []string{"create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "inside.qcow2"}
+	succeed(t, inside...)
+	require.NoError(t, os.Mkdir("images", 0o777))
+	succeed(t, "create", "-q", "-f", "qcow2", "-b", "../other/secret.raw", "-F", "raw", "images/outside.qcow2")
+
+	for _, tc := range []struct {
+		image, option, env string
+		works              bool
+	}{
+		{image: "inside.qcow2"},
+		{image: "inside.qcow2", option: "--allow-external", works: true},
+		{image: "inside.qcow2", option: "--allow-external=any", works: true},
+		{image: "inside.qcow2", option: "--allow-external=.", works: true},
+		{image: "inside.qcow2", option: "--allow-external=other"},
+		{image: "inside.qcow2", env: "own", works: true},
+		{image: "inside.qcow2", env: "any", works: true},
+		{image: "inside.qcow2", env: "other"},
+		{image: "inside.qcow2", env: "other", option: "--allow-external", works: true},
+		{image: "images/outside.qcow2"},
+		{image: "images/outside.qcow2", option: "--allow-external"},
+		{image: "images/outside.qcow2", option: "--allow-external=any", works: true},
+		{image: "images/outside.qcow2", option: "--allow-external=other", works: true},
+	} {
+		t.Setenv(envExternal, tc.env)
+		for _, verb := range []string{"convert IMAGE target", "map IMAGE", "compare IMAGE IMAGE", "check IMAGE", "measure IMAGE", "info --backing-chain IMAGE"} {
+			args := strings.Fields(strings.ReplaceAll(verb, "IMAGE", tc.image))
+			if tc.option != "" {
+				args = slices.Insert(args, 1, tc.option)
+			}
+			r := command(t, args...)
+			require.Equal(t, tc.works, r.code == 0, "%+v %q: %s", tc, args, r.stderr)
+			if !tc.works {
+				require.Equal(t, 1, strings.Count(r.stderr, "\n"), r.stderr)
+				require.NoFileExists(t, "target")
+			} else if args[0] == "convert" {
+				require.NoError(t, os.Remove("target"))
+			}
+		}
+	}
+
+	// What is known of the image itself is said, then the verdict.
+	t.Setenv(envExternal, "")
+	r := command(t, "info", "inside.qcow2")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.stdout, "backing file: base.raw\n")
+	require.Equal(t, "diskimage: Could not open 'inside.qcow2': qcow2: backing file \"base.raw\": "+refusal().Error()+"\n", r.stderr)
+	r = command(t, "info", "--allow-external", "images/outside.qcow2")
+	require.Zero(t, r.code, "only --backing-chain opens what is below")
+}
+
+// TestImageTextIsHarmless has an image name things so as to fool a terminal.
+func TestImageTextIsHarmless(t *testing.T) {
+	inFolder(t)
+	succeed(t, "create", "-q", "-u", "-f", "qcow2", "-b", "evil\x1b[2J\nimage: good", "-F", "raw", "image.qcow2", "1M")
+	r := command(t, "info", "image.qcow2")
+	require.Contains(t, r.stdout, `backing file: "evil\x1b[2J\nimage: good"`+"\n")
+	require.NotContains(t, r.stdout+r.stderr, "\x1b")
+	require.Equal(t, 1, strings.Count(r.stderr, "\n"))
+	r = command(t, "info", "--output=json", "image.qcow2")
+	require.Contains(t, r.stdout, `"backing-filename": "evil\u001B[2J\nimage: good"`)
+}
+
+func TestFormatContradicted(t *testing.T) {
+	inFolder(t)
+	write(t, "disk.raw", diskBytes(1<<20))
+	succeed(t, "convert", "-q", "-O", "qcow2", "disk.raw", "image.qcow2")
+	before := listing(t)
+	for _, tc := range []struct{ args, want string }{
+		{"-f vmdk image.qcow2", "declared vmdk, content is qcow2"},
+		{"-f vpc image.qcow2", "declared vpc, content is qcow2"},
+		{"-f raw image.qcow2", "declared raw, content is qcow2 (--raw-anyway takes its bytes for the disk's)"},
+		{"-f qcow2 disk.raw", "declared qcow2, content is no qcow2"},
+		{"-f nonsense disk.raw", "Unknown driver 'nonsense'"},
+	} {
+		for verb, code := range map[string]int{"info": 1, "check": 1, "map": 1, "measure": 1, "convert": 1, "compare": 2} {
+			args := append([]string{verb}, strings.Fields(tc.args)...)
+			if verb == "convert" || verb == "compare" {
+				args = append(args, "other")
+			}
+			r := command(t, args...)
+			require.Equal(t, code, r.code, args)
+			require.Equal(t, "diskimage: Could not open '"+args[3]+"': "+tc.want+"\n", r.stderr, args)
+			require.Equal(t, before, listing(t))
+		}
+	}
+	require.Contains(t, succeed(t, "info", "-f", "raw", "--raw-anyway", "image.qcow2"), "file format: raw\n")
+	require.Equal(t, 63, command(t, "check", "-f", "raw", "--raw-anyway", "image.qcow2").code)
+	require.Equal(t, 63, command(t, "check", "disk.raw").code)
+}
+
+func TestSalvage(t *testing.T) {
+	inFolder(t)
+	base := imagetest.Base()
+	base.SetL2(1, 1<<63|1<<40) // beyond the file's end
+	write(t, "image.qcow2", base.Bytes)
+	r := command(t, "convert", "image.qcow2", "target")
+	require.Equal(t, 1, r.code)
+	require.NoFileExists(t, "target")
+	r = command(t, "convert", "--salvage", "image.qcow2", "target")
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stderr, "diskimage: image.qcow2: 65536 guest bytes at 0x10000 could not be read and are zeros in target\n")
+	got := contents(t, "target")
+	require.True(t, bytes.Equal(make([]byte, 64<<10), got[64<<10:128<<10]))
+	require.NotEqual(t, make([]byte, 64<<10), got[:64<<10])
+}

@@ -1,0 +1,106 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// start starts the command as a process of its own.
+func start(t *testing.T, set func(*exec.Cmd), args ...string) (cmd *exec.Cmd, stderr *bufio.Reader) {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd = exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), "DISKIMAGE_TEST_COMMAND=1")
+	set(cmd)
+	pipe, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	return cmd, bufio.NewReader(pipe)
+}
+
+// ended waits for the process and returns its exit code.
+func ended(t *testing.T, cmd *exec.Cmd) int {
+	t.Helper()
+	late := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	var exit *exec.ExitError
+	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+// TestSignals interrupts conversions on their way: what stood under the name
+// is still there, and nothing else.
+func TestSignals(t *testing.T) {
+	inFolder(t)
+	disk := make([]byte, 96<<20) // does not shrink, so that it takes a while
+	rand.Read(disk)
+	write(t, "disk.raw", disk)
+	write(t, "target", []byte("what was there"))
+	before := listing(t)
+	for sig, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGHUP: 129} {
+		for _, source := range []string{"disk.raw", "-"} {
+			name := sig.String() + " from " + source
+			feed, err := os.Open(os.DevNull)
+			require.NoError(t, err)
+			var hold *os.File
+			if source == "-" { // a pipe that gives something, and then nothing any more
+				feed.Close()
+				feed, hold, err = os.Pipe()
+				require.NoError(t, err)
+			}
+			cmd, stderr := start(t, func(c *exec.Cmd) { c.Stdin = feed },
+				"convert", "--progress=json", "-f", "raw", "-m", "1", "-c", "-O", "qcow2", "-o", "compression_type=zstd", source, "target")
+			feed.Close()
+			if hold != nil {
+				_, err := hold.Write(disk[:9<<20])
+				require.NoError(t, err)
+			}
+			first, err := stderr.ReadString('\n')
+			require.NoError(t, err, name)
+			require.Contains(t, first, "progress", name)
+			require.Len(t, listing(t), len(before)+1, "%s: at work under another name", name)
+			require.NoError(t, cmd.Process.Signal(sig))
+			var said bytes.Buffer
+			_, err = said.ReadFrom(stderr)
+			require.NoError(t, err)
+			require.Equal(t, code, ended(t, cmd), "%s: %s", name, said.String())
+			require.True(t, strings.HasSuffix(said.String(), "diskimage: stopped: "+sig.String()+"\n"), "%s: %s", name, said.String())
+			require.Equal(t, before, listing(t), name)
+			require.Equal(t, "what was there", string(contents(t, "target")), name)
+			if hold != nil {
+				hold.Close()
+			}
+		}
+	}
+}
+
+// TestProcess runs the command as a process: exit codes and the streams are
+// those of the call in this process.
+func TestProcess(t *testing.T) {
+	inFolder(t)
+	write(t, "disk.raw", diskBytes(1<<20))
+	for _, args := range []string{"info disk.raw", "check disk.raw", "nonsense", "convert -O qcow2 disk.raw -"} {
+		var out bytes.Buffer
+		cmd, stderr := start(t, func(c *exec.Cmd) { c.Stdout = &out }, strings.Fields(args)...)
+		var said bytes.Buffer
+		_, err := said.ReadFrom(stderr)
+		require.NoError(t, err)
+		code := ended(t, cmd)
+		require.Equal(t, command(t, strings.Fields(args)...), result{out.String(), said.String(), code}, args)
+	}
+}
