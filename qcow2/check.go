@@ -102,7 +102,7 @@ func Check(ctx context.Context, src diskimage.Source, o CheckOptions) (*CheckRes
 	}
 	c := &checker{
 		ctx: ctx, h: h, walk: walk, refs: refs, tallies: newTallies(o.pages),
-		fileSize: src.Size(), cluster: uint(h.clusterBits), active: active, report: o.Report,
+		fileSize: src.Size(), cluster: uint(h.clusterBits), active: active, shared: active.shared(), report: o.Report,
 	}
 	c.clusters = c.number(c.fileSize + h.clusterSize() - 1)
 	c.res.TotalClusters = int64(h.size >> h.clusterBits)
@@ -112,6 +112,7 @@ func Check(ctx context.Context, src diskimage.Source, o CheckOptions) (*CheckRes
 	if err := c.run(); err != nil {
 		return nil, err
 	}
+	c.later = false
 	if h.corrupt() && c.res.Corruptions == 0 {
 		c.corrupt(0, "ERROR the image is marked corrupt, although nothing else was found")
 	}
@@ -130,6 +131,7 @@ type checker struct {
 	cluster  uint  // binary logarithm of the cluster size
 	clusters int64 // host clusters of the file
 	active   l1Table
+	shared   map[int64]uint32 // of active
 	report   func(Finding)
 
 	res   CheckResult
@@ -139,8 +141,10 @@ type checker struct {
 
 // run counts and compares, one window after the other.
 func (c *checker) run() error {
-	for first := int64(0); ; first = c.tallies.end {
-		c.tallies.reset(first)
+	for {
+		if more, err := c.tallies.next(); err != nil || !more {
+			return err
+		}
 		if err := c.countAll(); err != nil {
 			return err
 		}
@@ -151,9 +155,6 @@ func (c *checker) run() error {
 		if err := c.checkCopied(); err != nil {
 			return err
 		}
-		if c.tallies.whole() {
-			return nil
-		}
 		c.later = true
 	}
 }
@@ -161,7 +162,8 @@ func (c *checker) run() error {
 // number returns the number of the cluster that a host offset lies in.
 func (c *checker) number(off int64) int64 { return off >> c.cluster }
 
-func (c *checker) find(f Finding) {
+// find counts a finding, and reports it with its text.
+func (c *checker) find(f Finding, format string, args ...any) {
 	switch f.Kind {
 	case FindingLeak:
 		c.res.Leaks++
@@ -171,6 +173,7 @@ func (c *checker) find(f Finding) {
 		c.res.CheckErrors++
 	}
 	if c.report != nil {
+		f.Text = fmt.Sprintf(format, args...)
 		c.report(f)
 	}
 }
@@ -178,13 +181,13 @@ func (c *checker) find(f Finding) {
 // corrupt reports structural damage, in the first window only.
 func (c *checker) corrupt(off int64, format string, args ...any) {
 	if !c.later {
-		c.find(Finding{Kind: FindingCorruption, Off: off, Cluster: -1, Text: fmt.Sprintf(format, args...)})
+		c.find(Finding{Kind: FindingCorruption, Off: off, Cluster: -1}, format, args...)
 	}
 }
 
 // failed reports what could not be read, in the first window only.
 func (c *checker) failed(off int64, err error) {
 	if !c.later {
-		c.find(Finding{Kind: FindingError, Off: off, Cluster: -1, Text: "ERROR " + err.Error()})
+		c.find(Finding{Kind: FindingError, Off: off, Cluster: -1}, "ERROR %s", err)
 	}
 }

@@ -2,7 +2,7 @@ package qcow2
 
 import (
 	"encoding/binary"
-	"fmt"
+	"maps"
 	"math"
 	"slices"
 )
@@ -25,10 +25,8 @@ func (c *checker) checkBlockCounts() {
 		}
 		if t := c.tallies.at(cl); t != nil {
 			if t.add(1, usedRefcounts); t.refs() != 1 {
-				c.find(Finding{
-					Kind: FindingCorruption, Off: cl << c.cluster, Cluster: cl, Refcount: 1, Reference: t.refs(),
-					Text: fmt.Sprintf("ERROR refcount block %d refcount=%d", i, t.refs()),
-				})
+				c.find(Finding{Kind: FindingCorruption, Off: cl << c.cluster, Cluster: cl, Refcount: 1, Reference: t.refs()},
+					"ERROR refcount block %d refcount=%d", i, t.refs())
 			}
 		}
 	}
@@ -57,7 +55,7 @@ func (c *checker) compare() error {
 		}
 		block, err := c.refs.load(i)
 		if err != nil {
-			c.find(Finding{Kind: FindingError, Off: c.refs.offset(i), Cluster: -1, Text: "ERROR " + err.Error()})
+			c.find(Finding{Kind: FindingError, Off: c.refs.offset(i), Cluster: -1}, "ERROR %s", err)
 		}
 		c.compareRange(pages[at:], first, last, block, i<<bits)
 	}
@@ -125,9 +123,8 @@ func (c *checker) compareOne(cl int64, t tally, refcount uint64) {
 	f := Finding{Kind: FindingCorruption, Off: cl << c.cluster, Cluster: cl, Refcount: refcount, Reference: reference}
 	if most := min(c.refs.max(), maxTally-1); reference > most {
 		// More references than a refcount can say: one corruption for each.
-		f.Text = fmt.Sprintf("ERROR: overflow cluster offset=%#x", f.Off)
 		c.res.Corruptions += int64(reference - most - 1)
-		c.find(f)
+		c.find(f, "ERROR: overflow cluster offset=%#x", f.Off)
 		if refcount >= most {
 			return
 		}
@@ -135,18 +132,15 @@ func (c *checker) compareOne(cl int64, t tally, refcount uint64) {
 	}
 	switch {
 	case refcount < reference:
-		f.Text = fmt.Sprintf("ERROR cluster %d refcount=%d reference=%d", cl, refcount, reference)
-		c.find(f)
+		c.find(f, "ERROR cluster %d refcount=%d reference=%d", cl, refcount, reference)
 		return
 	case refcount > reference:
 		f.Kind = FindingLeak
-		f.Text = fmt.Sprintf("Leaked cluster %d refcount=%d reference=%d", cl, refcount, reference)
-		c.find(f)
+		c.find(f, "Leaked cluster %d refcount=%d reference=%d", cl, refcount, reference)
 	}
 	if t.overlap() {
 		f.Kind = FindingCorruption
-		f.Text = fmt.Sprintf("ERROR cluster %d holds %s, and is referenced %d times", cl, t.uses(), t.refs())
-		c.find(f)
+		c.find(f, "ERROR cluster %d holds %s, and is referenced %d times", cl, t.uses(), t.refs())
 	}
 }
 
@@ -155,7 +149,7 @@ func (c *checker) compareOne(cl int64, t tally, refcount uint64) {
 // The counters hold refcounts by now.
 func (c *checker) checkCopied() error {
 	size := c.h.clusterSize()
-	done := c.active.shared()
+	done := maps.Clone(c.shared)
 	for i := range c.active.len() {
 		e := c.active.entry(i)
 		off := int64(e & l1OffsetMask)
@@ -169,10 +163,8 @@ func (c *checker) checkCopied() error {
 			done[off] = 0
 		}
 		if t := c.tallies.at(c.number(off)); t != nil && (*t == 1) != (e&flagCopied != 0) {
-			c.find(Finding{
-				Kind: FindingCorruption, Off: off, Cluster: c.number(off), Refcount: uint64(*t),
-				Text: fmt.Sprintf("ERROR OFLAG_COPIED L2 cluster: l1_index=%d l1_entry=%x refcount=%d", i, e, *t),
-			})
+			c.find(Finding{Kind: FindingCorruption, Off: off, Cluster: c.number(off), Refcount: uint64(*t)},
+				"ERROR OFLAG_COPIED L2 cluster: l1_index=%d l1_entry=%x refcount=%d", i, e, *t)
 		}
 		if off&(size-1) != 0 || off >= c.fileSize {
 			continue
@@ -210,10 +202,8 @@ func (c *checker) checkCopiedEntries(l2 []byte) {
 			continue
 		}
 		if (refcount == 1) != copied {
-			c.find(Finding{
-				Kind: FindingCorruption, Off: off, Cluster: c.number(off), Refcount: uint64(refcount),
-				Text: fmt.Sprintf("ERROR OFLAG_COPIED data cluster: l2_entry=%x refcount=%d", e, refcount),
-			})
+			c.find(Finding{Kind: FindingCorruption, Off: off, Cluster: c.number(off), Refcount: uint64(refcount)},
+				"ERROR OFLAG_COPIED data cluster: l2_entry=%x refcount=%d", e, refcount)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/diskimage-go/diskimage"
 )
 
 // A tally says how often one host cluster is referenced, and as what.
@@ -28,10 +30,15 @@ const (
 )
 
 const (
-	tallyPageBits = 12
+	tallyPageBits = 9
 	tallyPageLen  = 1 << tallyPageBits
-	tallyPages    = 4096 // 64 MiB: the clusters of 1 TiB at 64 KiB each
+	tallyPages    = 32768 // 64 MiB: the clusters of 1 TiB at 64 KiB each
 )
+
+// maxWindows is how often the tables are walked at most. Host clusters in use
+// that need more windows lie in more than 90 TiB of 64 KiB clusters, or are
+// scattered over a file to make its readers work.
+const maxWindows = 128
 
 type tallyPage [tallyPageLen]tally
 
@@ -46,6 +53,7 @@ type tallyPage [tallyPageLen]tally
 type tallies struct {
 	first, end int64 // page numbers: the window is [first, end)
 	most       int   // pages
+	windows    int   // so far
 	pages      map[int64]*tallyPage
 	free       []*tallyPage
 
@@ -67,9 +75,16 @@ func newTallies(pages int) *tallies {
 	return &tallies{most: pages, pages: make(map[int64]*tallyPage)}
 }
 
-// reset empties the counters and starts a window at the page number first.
-func (c *tallies) reset(first int64) {
-	c.first, c.end = first, math.MaxInt64
+// next empties the counters and starts a window where the one before ends, the
+// first one at the first cluster. It reports false behind the last window.
+func (c *tallies) next() (bool, error) {
+	if c.windows > 0 && c.whole() {
+		return false, nil
+	}
+	if c.windows++; c.windows > maxWindows && c.most == tallyPages {
+		return false, fail(diskimage.ErrLimit, -1, "", "the host clusters in use are too many, or scattered too far, to be counted")
+	}
+	c.first, c.end = c.end, math.MaxInt64
 	for no, p := range c.pages {
 		c.free = append(c.free, p)
 		delete(c.pages, no)
@@ -77,6 +92,7 @@ func (c *tallies) reset(first int64) {
 	for i := range c.near {
 		c.near[i] = nearPage{no: -1}
 	}
+	return true, nil
 }
 
 // at returns the counter of a cluster, or nil if that is outside the window.
@@ -179,9 +195,9 @@ func (t tally) uses() string {
 		used tally
 		name string
 	}{
-		{usedMeta, "metadata"},
-		{usedRefcounts, "refcounts"},
-		{usedTable, "an L2 table"},
+		{usedMeta, "a header or table"},
+		{usedRefcounts, "a refcount block or the refcount table"},
+		{usedTable, "an l2 table"},
 		{usedData, "guest data"},
 		{usedCompressed, "compressed guest data"},
 	} {

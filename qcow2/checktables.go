@@ -3,6 +3,7 @@ package qcow2
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 	"math"
 
 	"github.com/diskimage-go/diskimage"
@@ -14,7 +15,7 @@ import (
 func (c *checker) countAll() error {
 	c.count(0, 1, 1, usedMeta) // the header
 	c.count(int64(c.h.l1Offset), int64(len(c.active)), 1, usedMeta)
-	if err := c.countTables(c.active, 1, true); err != nil {
+	if err := c.countTables(c.active, maps.Clone(c.shared), 1, true); err != nil {
 		return err
 	}
 	if err := c.countSnapshots(); err != nil {
@@ -49,10 +50,10 @@ func (c *checker) count(off, n int64, times uint32, used tally) bool {
 }
 
 // countTables counts the L2 tables of an L1 table and what they point to.
-// times is how often the L1 table itself counts.
-func (c *checker) countTables(l1 l1Table, times uint32, active bool) error {
+// shared is the table's own, and used up; times is how often the L1 table itself
+// counts.
+func (c *checker) countTables(l1 l1Table, shared map[int64]uint32, times uint32, active bool) error {
 	size := c.h.clusterSize()
-	shared := l1.shared()
 	for i := range l1.len() {
 		e := l1.entry(i)
 		if e == 0 {
@@ -199,7 +200,7 @@ func (c *checker) countData(e, bitmap uint64, off, guest int64, times uint32) {
 		}
 		return // refcounts are of the image's own clusters
 	}
-	if c.count(off, size, times, usedData) && !zero && off+c.walk.visible(guest, bitmap) > c.fileSize {
+	if c.count(off, size, times, usedData) && !zero && off+visible(c.h, int64(c.h.size), guest, bitmap) > c.fileSize {
 		c.corrupt(off, "ERROR offset=%x: Data cluster is cut by the end of the file", off)
 	}
 }
@@ -279,7 +280,7 @@ func (c *checker) countSnapshot(s Snapshot, times uint32) error {
 		c.failed(off, within(err, "snapshot %s", diskimage.Quote(s.ID)))
 		return nil
 	}
-	return c.countTables(l1, times, false)
+	return c.countTables(l1, l1.shared(), times, false)
 }
 
 // printable returns a name from the image fit for a line, without quotes

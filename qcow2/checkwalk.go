@@ -44,21 +44,19 @@ func (w *mapWalk) load(off int64) ([]byte, error) {
 	return b[:len(b)&^int(w.h.entrySize()-1)], readFull(w.src, b, off, "l2 table")
 }
 
-// visible returns how many bytes of the data cluster at a guest offset a guest
-// can see: not the subclusters that other entries say, and not what lies
-// behind the disk's end. Of what lies in the VM state area that is one byte:
-// its length is not in the map.
-func (w *mapWalk) visible(guest int64, bitmap uint64) int64 {
-	n := w.h.clusterSize()
-	if w.h.extendedL2() {
+// visible returns how many bytes of the data cluster at a guest offset the
+// guest of a disk of that size can see: not the subclusters that are not
+// allocated, and not what lies behind the disk's end. Of what lies in the VM
+// state area, whose length is not in the map, that is one byte.
+func visible(h *header, size, guest int64, bitmap uint64) int64 {
+	n := h.clusterSize()
+	if h.extendedL2() {
 		n = n / subclustersPerCluster * int64(bits.Len32(uint32(bitmap)))
 	}
-	if left := int64(w.h.size) - guest; left <= 0 {
-		n = min(n, 1)
-	} else {
-		n = min(n, left)
+	if left := size - guest; left > 0 {
+		return min(n, left)
 	}
-	return n
+	return min(n, 1)
 }
 
 // compressedRange returns the host bytes that a compressed entry claims: from

@@ -1,0 +1,97 @@
+package qcow2
+
+import (
+	"encoding/binary"
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/diskimage-go/diskimage"
+)
+
+// A sparseSource holds the front of a file, the rest of which is a hole.
+type sparseSource struct {
+	front []byte
+	size  int64
+}
+
+func (s sparseSource) Size() int64 { return s.size }
+
+func (s sparseSource) ReadAt(p []byte, off int64) (n int, err error) {
+	if left := s.size - off; int64(len(p)) > left {
+		p, err = p[:max(0, left)], io.EOF
+	}
+	n = copy(p, s.front[min(off, int64(len(s.front))):])
+	clear(p[n:])
+	return len(p), err
+}
+
+func (s sparseSource) NextRange(off int64) (end int64, hole bool, err error) {
+	if n := int64(len(s.front)); off < n {
+		return n, false, nil
+	}
+	return s.size, true, nil
+}
+
+// fullImage returns an image of that many full L2 tables, of clusters of 64
+// KiB: header, refcount table, L1 table, refcount blocks, L2 tables, data.
+func fullImage(tables int64) sparseSource {
+	const cluster, perTable, perBlock = 64 << 10, 8192, 32768
+	data := tables * perTable
+	blocks := (3 + tables + data + perBlock - 1) / perBlock
+	blocks = (3 + tables + data + blocks + perBlock - 1) / perBlock
+	firstL2 := 3 + blocks
+	firstData := firstL2 + tables
+	b := make([]byte, firstData*cluster)
+	be := binary.BigEndian
+	be.PutUint32(b, Magic)
+	be.PutUint32(b[offVersion:], 3)
+	be.PutUint32(b[offClusterBits:], 16)
+	be.PutUint64(b[offSize:], uint64(data*cluster))
+	be.PutUint32(b[offL1Size:], uint32(tables))
+	be.PutUint64(b[offL1Offset:], 2*cluster)
+	be.PutUint64(b[offRefTableOffset:], cluster)
+	be.PutUint32(b[offRefTableClusters:], 1)
+	be.PutUint32(b[offRefcountOrder:], 4)
+	be.PutUint32(b[offHeaderLength:], headerLenMin)
+	for i := range blocks {
+		be.PutUint64(b[cluster+i*8:], uint64(3+i)*cluster)
+	}
+	for i := range tables {
+		be.PutUint64(b[2*cluster+i*8:], flagCopied|uint64(firstL2+i)*cluster)
+	}
+	for i := range data {
+		be.PutUint64(b[firstL2*cluster+i*8:], flagCopied|uint64(firstData+i)*cluster)
+	}
+	for i := range firstData + data {
+		be.PutUint16(b[3*cluster+i*2:], 1)
+	}
+	return sparseSource{b, (firstData + data) * cluster}
+}
+
+// BenchmarkCheckMap and BenchmarkCheck report bytes of L2 tables: 8 for an entry.
+func BenchmarkCheckMap(b *testing.B) {
+	src := fullImage(256)
+	d, err := Open(b.Context(), src, Options{})
+	require.NoError(b, err)
+	b.SetBytes(256 << 16)
+	b.ReportAllocs()
+	for b.Loop() {
+		require.NoError(b, d.CheckMap())
+	}
+}
+
+func BenchmarkCheck(b *testing.B) {
+	src := fullImage(256)
+	b.SetBytes(256 << 16)
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := Check(b.Context(), src, CheckOptions{})
+		require.NoError(b, err)
+		require.Equal(b, CheckResult{ImageEndOffset: src.size, TotalClusters: 256 * 8192, AllocatedClusters: 256 * 8192}, *r)
+	}
+}
+
+var _ diskimage.HoleMapper = sparseSource{}
+var _ diskimage.MapChecker = (*Disk)(nil)
