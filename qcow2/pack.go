@@ -76,7 +76,7 @@ func (q *piece) end() int64 { return q.host + int64(len(q.stream)) }
 // The others are kept back.
 func (w *Writer) split(pieces []piece, end int64, closes bool) int {
 	full := end &^ (w.clusterSize() - 1)
-	if closes && full <= w.cursor {
+	if closes && full < w.cursor {
 		return len(pieces) // they fit where the last run left room, which is lost otherwise
 	}
 	keep := fitting(pieces, full)

@@ -156,9 +156,12 @@ func clusterOfZeros(from *free[[]byte], size int64) []byte {
 
 // mapRun sets the entries of r's clusters to entry, entry+step, ...
 func (w *Writer) mapRun(r run, entry, step uint64) {
-	for c := r.cluster; c < r.cluster+r.n; c++ {
-		w.setEntry(w.table(c), c, entry)
-		entry += step
+	for c, end := r.cluster, r.cluster+r.n; c < end; {
+		t := w.table(c)
+		for last := min(end, (t.index+1)<<w.l2Bits()); c < last; c++ {
+			w.setEntry(t, c, entry)
+			entry += step
+		}
 	}
 }
 

@@ -25,16 +25,19 @@ func newRefcountWriter(g geometry, buffers *free[[]byte]) refcountWriter {
 // add counts n clusters from the given one on once more. They lie in open
 // blocks or after them.
 func (r *refcountWriter) add(cluster, n int64) error {
-	for end := cluster + n; cluster < end; cluster++ {
+	for end := cluster + n; cluster < end; {
 		block, i, err := r.block(cluster)
 		if err != nil {
 			return err
 		}
-		count := r.get(block, i)
-		if count >= r.max {
-			return fmt.Errorf(Name+": writer: the refcount of cluster %d would pass %d", cluster, r.max)
+		for last := min(i+end-cluster, 1<<r.refBlockBits()); i < last; i++ {
+			count := r.get(block, i)
+			if count >= r.max {
+				return fmt.Errorf(Name+": writer: the refcount of cluster %d would pass %d", cluster, r.max)
+			}
+			r.set(block, i, count+1)
+			cluster++
 		}
-		r.set(block, i, count+1)
 	}
 	return nil
 }
