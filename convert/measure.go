@@ -136,14 +136,11 @@ func allocatedUnits(ctx context.Context, src diskimage.VirtualDisk, unit int64) 
 }
 
 // bitmapBytes returns what QEMU states for the copies of bitmaps in an image
-// of such clusters: each with its table, and their directory.
+// of such clusters: each with its table, in use or not, and their directory.
 func bitmapBytes(size int64, bitmaps []qcow2.Bitmap, cluster int64) int64 {
 	round := func(n, unit int64) int64 { return (n + unit - 1) / unit }
 	var sum, dir int64
 	for _, b := range bitmaps {
-		if b.InUse {
-			continue
-		}
 		clusters := round(round(round(size, b.Granularity), 8), cluster)
 		sum += (clusters + round(clusters*8, cluster)) * cluster
 		const entry = 24 // the fixed part of an entry of the bitmap directory

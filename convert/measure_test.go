@@ -1,7 +1,9 @@
 package convert
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -60,11 +62,16 @@ func TestMeasurePeer(t *testing.T) {
 	peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", name("bitmaps.qcow2"), "1T")
 	peer.Run(t, "qemu-img", "bitmap", "--add", name("bitmaps.qcow2"), "b0")
 	peer.Run(t, "qemu-img", "bitmap", "--add", "-g", "512", name("bitmaps.qcow2"), "a bitmap with a longer name")
+	inUse, err := os.ReadFile(name("bitmaps.qcow2"))
+	require.NoError(t, err)
+	directory := binary.BigEndian.Uint64(inUse[bytes.Index(inUse, []byte("\x23\x85\x28\x75"))+8+16:])
+	inUse[directory+15] |= 1
+	put(t, inUse, dir, "inuse.qcow2")
 	peer.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-b", name("a.qcow2"), "-F", "qcow2", name("top.qcow2"), "200M")
 	peer.Run(t, "qemu-io", "-f", "qcow2", "-c", "write -q -z 65M 1M", "-c", "write -q -P 4 150M 1M", name("top.qcow2"))
 	peer.Run(t, "qemu-img", "create", "-q", "-f", "raw", name("empty.raw"), "1536")
 
-	for _, image := range []string{"a.raw", "a.qcow2", "c.qcow2", "v2.qcow2", "bitmaps.qcow2", "top.qcow2", "empty.raw"} {
+	for _, image := range []string{"a.raw", "a.qcow2", "c.qcow2", "v2.qcow2", "bitmaps.qcow2", "inuse.qcow2", "top.qcow2", "empty.raw"} {
 		format, err := ParseFormat(filepath.Ext(image)[1:])
 		require.NoError(t, err)
 		d, err := OpenFile(context.Background(), name(image), OpenOptions{Format: format, Opener: AnyOpener()})
