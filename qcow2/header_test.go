@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/internal/peer"
 )
 
@@ -44,4 +45,40 @@ func TestHeaderOfPeer(t *testing.T) {
 	_, err = readHeader(source(b))
 	require.ErrorIs(t, err, diskimage.ErrUnsupported)
 	require.ErrorContains(t, err, "bit 62")
+}
+
+// FuzzHeader reads any first cluster. Whatever is accepted is in its range.
+func FuzzHeader(f *testing.F) {
+	f.Add(make([]byte, 112), int64(0))
+	for _, q := range imagetest.Shapes() {
+		if b := q.Build().Bytes; q.ClusterBits <= 12 {
+			f.Add(b[:1<<q.ClusterBits], int64(len(b)))
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte, size int64) {
+		size = max(size, int64(len(b)))
+		h, err := readHeader(diskimage.NewSource(padded(b), size))
+		if err != nil {
+			require.NotEmpty(t, err.Error())
+			return
+		}
+		require.True(t, h.l1Size == 0 || int64(h.l1Offset)+int64(h.l1Size)*8 <= size)
+		require.LessOrEqual(t, h.l1Entries(h.size), uint64(h.l1Size))
+		require.LessOrEqual(t, h.clusterSize(), int64(2<<20))
+		require.LessOrEqual(t, h.refcountBits(), 64)
+		_, _ = readSnapshots(diskimage.NewSource(padded(b), size), h)
+		_, _ = readBitmaps(diskimage.NewSource(padded(b), size), h)
+	})
+}
+
+// padded reads as zeros behind its end.
+type padded []byte
+
+func (b padded) ReadAt(p []byte, off int64) (int, error) {
+	n := 0
+	if off < int64(len(b)) {
+		n = copy(p, b[off:])
+	}
+	clear(p[n:])
+	return len(p), nil
 }
