@@ -50,14 +50,14 @@ func (r *run) check() error {
 	if r.o.Size > 0 && r.o.Size < r.disk.Size() {
 		return fmt.Errorf("convert: a target of %d bytes cannot hold a disk of %d", r.o.Size, r.disk.Size())
 	}
-	if err := r.lookInside(); err != nil {
-		return err
-	}
 	mc, ok := r.disk.(diskimage.MapChecker)
 	if ok && !r.o.Salvage {
 		if err := mc.CheckMap(); err != nil {
 			return err
 		}
+	}
+	if err := r.lookInside(); err != nil {
+		return err
 	}
 	if ok && r.o.Progress == nil {
 		return nil
