@@ -37,7 +37,7 @@ func toFile(ctx context.Context, name string, disk diskimage.VirtualDisk, stream
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	f, err := atomicfile.Create(name, atomicfile.Options{Force: r.o.Force})
+	f, err := atomicfile.Create(name, atomicfile.Options{Force: r.o.Force, Unsynced: r.o.Unsynced})
 	if err != nil {
 		return nil, err
 	}

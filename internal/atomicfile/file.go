@@ -24,8 +24,9 @@
 //     that outlives the file's closing, which comes before the rename so that
 //     errors that only closing tells are not lost. Where the file system has no
 //     locks, leftovers are kept.
-//   - Linux: space is allocated ahead by fallocate(2); a block device that is
-//     in use (mounted, in an array) is refused.
+//   - Linux: space is allocated ahead by fallocate(2); the kernel is told to
+//     start writing early, so that the sync at the end finds little left to
+//     do; a block device that is in use (mounted, in an array) is refused.
 //   - Windows: an open file cannot be removed, which serves as the lock; it is
 //     closed, then renamed over the old one, which MoveFileEx does in one step
 //     on NTFS. Folders cannot be synced.
@@ -52,7 +53,7 @@ var ErrDevice = errors.New("is a block device: it is only written to, in place, 
 type Options struct {
 	Perm     fs.FileMode // mode of a new file, before the umask; 0666. One that is replaced hands down its own
 	Force    bool        // write to a block device, in place; false
-	Unsynced bool        // Sync and Commit do not wait for the disk; false
+	Unsynced bool        // nothing is done for durability: Sync and Commit do not wait for the disk; false
 }
 
 // A File is on its way to its final name. WriteAt, ReadAt and Preallocate are
@@ -68,6 +69,7 @@ type File struct {
 	unsynced bool
 	done     bool
 	dirty    atomic.Bool
+	written  atomic.Int64 // bytes, of all calls of WriteAt
 	noPrealloc
 }
 
@@ -180,8 +182,18 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 		return 0, f.tooSmall(off + int64(len(p)))
 	}
 	f.dirty.Store(true)
-	return f.f.WriteAt(p, off)
+	n, err := f.f.WriteAt(p, off)
+	if all := f.written.Add(int64(n)); !f.unsynced && all/writeBack != (all-int64(n))/writeBack {
+		f.startWriteBack()
+	}
+	return n, err
 }
+
+// writeBack is after how many bytes written the kernel is told to start
+// writing what it holds. Left to itself it waits for seconds or gigabytes, and
+// the disk is idle until the sync. (Measured on ext4, 512 MiB: of 0.3 to 0.4 s
+// that the sync took 0.01 to 0.04 are left, and writing takes no longer.)
+const writeBack = 16 << 20
 
 // Truncate sets the file's length. A block device's cannot be set: an error if
 // it is less than size, else nothing.

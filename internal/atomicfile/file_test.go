@@ -1,6 +1,7 @@
 package atomicfile
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -256,4 +257,30 @@ func TestTempFileIsGone(t *testing.T) {
 		t.Skip(err) // an open file cannot be removed on Windows
 	}
 	require.True(t, errors.Is(f.Commit(false), fs.ErrNotExist))
+}
+
+// TestLargeFile: what is written early, by several at once, is what was asked
+// for.
+func TestLargeFile(t *testing.T) {
+	for _, unsynced := range []bool{false, true} {
+		f := create(t, filepath.Join(t.TempDir(), "a"), Options{Unsynced: unsynced})
+		const piece, pieces = 1 << 20, 2*writeBack>>20 + 3
+		done := make(chan error)
+		for i := range pieces {
+			go func() {
+				_, err := f.WriteAt(bytes.Repeat([]byte{byte(i + 1)}, piece), int64(i)*piece)
+				done <- err
+			}()
+		}
+		for range pieces {
+			require.NoError(t, <-done)
+		}
+		require.NoError(t, f.Commit(true))
+		got, err := os.ReadFile(f.Target())
+		require.NoError(t, err)
+		require.Len(t, got, piece*pieces)
+		for i := range pieces {
+			require.Equal(t, piece, bytes.Count(got[i*piece:(i+1)*piece], []byte{byte(i + 1)}))
+		}
+	}
 }
