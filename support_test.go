@@ -1,0 +1,66 @@
+package diskimage_test
+
+// A capability is a line of README's support table: what is read and written,
+// and what shows it.
+type capability struct {
+	what, read, write string
+
+	tests  []string // as package.TestName
+	images []string // of testdata, as patterns: convert.TestSamples opens them
+}
+
+var capabilities = []capability{
+	{"raw: files with holes, sizes to the byte", "yes", "yes",
+		[]string{"raw.TestMapIsTheReferences", "raw.TestSparseFileConforms", "raw.TestWriter", "raw.TestReferenceReadsIt"},
+		[]string{"disk.raw"}},
+	{"raw: block devices", "Linux", "Linux, in place, if forced",
+		[]string{"hostfile.TestBlockDevice", "atomicfile.TestBlockDevice"}, nil},
+	{"raw: a pipe", "yes", "yes",
+		[]string{"raw.TestStream", "raw.TestOrderOfWrites"}, nil},
+	{"qcow2: versions 2 and 3", "yes", "yes",
+		[]string{"qcow2.TestHeaderRules", "qcow2.TestOptionsOfPeer", "qcow2.TestGuestsOfPeer", "qcow2.TestWriterAgainstPeer", "qcow2.TestWriterSizes"},
+		[]string{"v2.*", "v3.*", "odd-size.*", "empty.*", "hole.*"}},
+	{"qcow2: clusters of 512 bytes to 2 MiB", "yes", "yes",
+		[]string{"qcow2.TestOptionsOfPeer", "qcow2.TestWriterAgainstPeer"},
+		[]string{"cluster-*"}},
+	{"qcow2: refcounts of 1 to 64 bits", "yes", "yes",
+		[]string{"qcow2.TestOptionsOfPeer", "qcow2.TestCheckAsPeer", "qcow2.TestWriterAgainstPeer"},
+		[]string{"refcount-*"}},
+	{"qcow2: deflate clusters", "yes", "yes, window 4 or 32 KiB",
+		[]string{"inflate.TestDecode", "qcow2.TestStreams", "qcow2.TestOptionsOfPeer", "qcow2.TestWriterAgainstPeer"},
+		[]string{"zlib*", "rewritten.*"}},
+	{"qcow2: zstd clusters, of several frames too", "yes", "yes",
+		[]string{"codec.TestZstdFrames", "qcow2.TestOptionsOfPeer", "qcow2.TestWriterAgainstPeer"},
+		[]string{"zstd*"}},
+	{"qcow2: zero clusters", "yes", "yes, over a backing image",
+		[]string{"qcow2.TestShapes", "qcow2.TestGuestsOfPeer", "qcow2.TestWriterBacking"},
+		[]string{"zero-clusters*"}},
+	{"qcow2: extended L2 entries, with subclusters", "yes", "no",
+		[]string{"qcow2.TestOptionsOfPeer", "qcow2.TestGuestsOfPeer", "qcow2.TestTableRules"},
+		[]string{"extended-l2.*", "subclusters.*", "overlay-subclusters.*"}},
+	{"qcow2: lazy refcounts, the dirty bit", "yes", "yes, never dirty",
+		[]string{"qcow2.TestOptionsOfPeer", "qcow2.TestWriterAgainstPeer"},
+		[]string{"lazy-refcounts.*", "dirty.*"}},
+	{"qcow2: preallocated images", "yes", "no",
+		[]string{"qcow2.TestOptionsOfPeer"},
+		[]string{"prealloc-*"}},
+	{"qcow2: backing images", "through the caller's opener", "a reference, if asked for",
+		[]string{"qcow2.TestBackingChain", "convert.TestOpenPeersImages", "convert.TestOpenerConfines", "convert.TestExternalIsRefusedByDefault", "qcow2.TestWriterBacking"},
+		[]string{"overlay*"}},
+	{"qcow2: external data files", "through the caller's opener", "no",
+		[]string{"qcow2.TestDataFile", "convert.TestOpenPeersImages", "convert.TestExternalIsRefusedByDefault"},
+		[]string{"data-file*"}},
+	{"qcow2: internal snapshots", "listed; each is a disk", "no",
+		[]string{"qcow2.TestSnapshotsOfPeer", "qcow2.TestSnapshotRules"},
+		[]string{"snapshots.*"}},
+	{"qcow2: bitmaps", "listed", "no",
+		[]string{"qcow2.TestListsOfPeer", "qcow2.TestBitmapRules"},
+		[]string{"bitmaps.*"}},
+	{"qcow2: encryption", "refused by name", "no",
+		[]string{"qcow2.TestHostileInput"},
+		[]string{"aes.*"}},
+	{"qcow2: check of refcounts, flags, overlaps, snapshots, bitmaps", "yes", "",
+		[]string{"qcow2.TestCheckAsPeer", "qcow2.TestCheckCases", "qcow2.TestCheckRandomDamage"}, nil},
+	{"vmdk, vpc (VHD)", "known, refused by name", "no",
+		[]string{"convert.TestDetectOurs", "convert.TestOpenRefusesVMDKAndVHD", "convert.TestProductImagesOfOtherFormats"}, nil},
+}
