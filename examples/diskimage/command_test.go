@@ -82,4 +82,6 @@ func TestFailures(t *testing.T) {
 		require.True(t, strings.HasPrefix(r.stderr, "diskimage: "), r.stderr)
 		require.Equal(t, []string{"disk.raw"}, listing(t), args)
 	}
+	r := command(t, "create", "-f", "qcow2", "-b", "", "x", "1M")
+	require.Equal(t, "diskimage: Expected backing file name, got empty string\n", r.stderr)
 }

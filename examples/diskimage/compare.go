@@ -59,6 +59,7 @@ func runCompare(ctx context.Context, s *session, args []string) (int, error) {
 	p := newProgress(form, s.stdout, 1)
 	o := convert.CompareOptions{Strict: strict}
 	if p != nil {
+		p.label = "comparing"
 		o.Progress = func(off, size int64) { p.show(convert.Progress{Phase: convert.Converting, Done: off, Total: size}) }
 	}
 	result, err := convert.Compare(ctx, a.disk, b.disk, o)

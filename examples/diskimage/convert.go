@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 	"github.com/diskimage-go/diskimage/convert"
 )
 
-const convertSynopsis = "[-f FMT] [-O FMT] [-o OPTIONS] [-c [--level N] [--window 4k|32k]] [-B FILE -F FMT] [-l SNAPSHOT] [-S 0|4k] [-n [--target-is-zero]] " +
+const convertSynopsis = "[-f FMT] [-O FMT] [-o OPTIONS] [-c [--level N] [--window 4k|32k]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
 	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--raw-anyway] [--force] [--allow-external[=DIR|any]] SOURCE TARGET"
 
 // A conversion is the command line of convert.
@@ -27,7 +28,7 @@ type conversion struct {
 	inPlace    bool   // -n
 	zeroed     bool   // --target-is-zero
 	copying    bool   // -C
-	sparse     string // -S, as given
+	sparse     int64  // -S, -1 if not given
 	force      bool
 	said       []string // notes for when the options are read
 	form       progressForm
@@ -38,7 +39,7 @@ type conversion struct {
 }
 
 func runConvert(ctx context.Context, s *session, args []string) (int, error) {
-	c := &conversion{formatName: "raw"}
+	c := &conversion{formatName: "raw", sparse: -1}
 	operands, err := parse(args, c.in.options(), c.options(s))
 	if err != nil {
 		return 1, err
@@ -138,18 +139,22 @@ func (c *conversion) setWorkers(v string) error {
 	return nil
 }
 
-// setSparse takes the two sizes that can be had: zeros are told from data in
-// steps of 4 KiB, or not at all.
 func (c *conversion) setSparse(v string) error {
 	n, err := parseSize(v)
 	if err != nil || n%512 != 0 || n > 16<<20 {
 		return errors.New("Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to 16777216. Select 0 to disable sparse detection (fully allocates output).")
 	}
-	if n != 0 && n != 4096 {
-		return fmt.Errorf("option '-S' with %s is not supported, only 0 and 4k are", v)
-	}
-	c.sparse, c.AllocateZeros = v, n == 0
+	c.sparse, c.AllocateZeros = n, n == 0
 	return nil
+}
+
+// sparseFits reports whether zeros will be found as -S asks: in steps of 4 KiB
+// for a raw target, in whole clusters for QCOW2, or not at all.
+func (c *conversion) sparseFits(clusterSize int64) bool {
+	if c.format == convert.QCOW2 {
+		return c.sparse <= cmp.Or(clusterSize, 64<<10)
+	}
+	return c.sparse <= 0 || c.sparse == 4096
 }
 
 // setCache takes the reference's cache modes. Two of them can be had for a
@@ -210,8 +215,10 @@ func (c *conversion) settle() error {
 		return errors.New("--target-is-zero requires use of -n flag")
 	case c.inPlace && (c.format != convert.Raw || toPipe):
 		return errors.New("-n writes into an existing raw file or device, and into nothing else")
-	case c.copying && (c.compress || c.sparse != ""):
+	case c.copying && (c.compress || c.sparse >= 0):
 		return errors.New("Cannot enable copy offloading when -c or -S is used")
+	case !c.sparseFits(o.qcow2.ClusterSize):
+		return fmt.Errorf("option '-S' with %d is not supported: zeros are told from data in steps of 4k in a raw target, of a cluster in QCOW2", c.sparse)
 	case toPipe && c.Verify:
 		return errors.New("--verify: what went into a pipe cannot be read back")
 	case toPipe && c.source == stdName && c.format != convert.Raw:
@@ -263,7 +270,7 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		}
 		return c.report(s, func() (*convert.Report, error) { return convert.ToWriter(ctx, s.stdout, img.disk, c.Options) })
 	}
-	if err := checkTarget(c.target, c.force, img.files()); err != nil {
+	if err := checkTarget(c.target, c.force || c.inPlace, img.files()); err != nil {
 		return nil, err
 	}
 	if !c.inPlace {

@@ -19,7 +19,7 @@ import (
 var targets = []string{
 	"-O qcow2", "-O raw", "-O qcow2 -c", "-O qcow2 -c -o compression_type=zstd", "-O qcow2 -c --window 32k --level 3",
 	"-O qcow2 -o compat=v2", "-O qcow2 -o compat=0.10 -c", "-O qcow2 -o cluster_size=512", "-Oqcow2 -ocluster_size=2M,refcount_bits=1 -c",
-	"-O qcow2 -o refcount_bits=64,lazy_refcounts=on,preallocation=off", "-O qcow2 -S 0", "-O raw -S 0", "-O qcow2 -S 4k -m 3 -W",
+	"-O qcow2 -o refcount_bits=64,lazy_refcounts=on,preallocation=off", "-O qcow2 -S 0", "-O raw -S 0", "-O qcow2 -S 4k -m 3 -W", "-O qcow2 -S 512 -T none -U",
 }
 
 func TestConvertAndBack(t *testing.T) {
@@ -231,7 +231,9 @@ func TestOptionsRefused(t *testing.T) {
 		"convert -O qcow2 --level 3 disk.raw out":                          "need -c",
 		"convert -O qcow2 -c --level 3 disk.raw out":                       "evel",
 		"convert -O qcow2 -c --window 8k disk.raw out":                     "neither 4k nor 32k",
-		"convert -O qcow2 -S 64k disk.raw out":                             "only 0 and 4k",
+		"convert -O qcow2 -S 128k disk.raw out":                            "option '-S' with 131072 is not supported",
+		"convert -O qcow2 -o cluster_size=512 -S 4k disk.raw out":          "option '-S' with 4096 is not supported",
+		"convert -S 512 disk.raw out":                                      "option '-S' with 512 is not supported",
 		"convert -O qcow2 -n disk.raw out":                                 "-n writes into an existing raw file",
 		"convert -C -S 4k disk.raw out":                                    "Cannot enable copy offloading",
 		"convert -O qcow2 -B disk.raw disk.raw out":                        "requires explicit backing format",

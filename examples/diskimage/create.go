@@ -24,7 +24,12 @@ func runCreate(ctx context.Context, s *session, args []string) (int, error) {
 	operands, err := parse(args, []option{
 		value('f', "format", &formatName),
 		parsed('o', "options", func(v string) error { opts = append(opts, v); return nil }),
-		value('b', "backing", &backing),
+		parsed('b', "backing", func(v string) error {
+			if backing = v; v == "" {
+				return errors.New("Expected backing file name, got empty string")
+			}
+			return nil
+		}),
 		value('F', "backing-format", &backingFmt),
 		flag('u', "backing-unsafe", &noBacking),
 		flag('q', "quiet", &s.quiet),

@@ -44,7 +44,9 @@ func optionsOf(f convert.Format) []formatOption {
 	}
 	return []formatOption{
 		{"backing_file", "str", "File name of a base image", func(o *formatOptions, v string) error {
-			o.qcow2.BackingFile = v
+			if o.qcow2.BackingFile = v; v == "" {
+				return errors.New("Expected backing file name, got empty string")
+			}
 			return nil
 		}},
 		{"backing_fmt", "str", "Image format of the base image", func(o *formatOptions, v string) error {

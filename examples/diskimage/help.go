@@ -74,12 +74,13 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   -c                 compress (qcow2), with a level and a match window
   -B FILE, -b FILE   backing file of the target
   -l SNAPSHOT        the disk as an internal snapshot has it
-  -S 0|4k            0: allocate everything; 4k: leave zeros out (default)
+  -S SIZE            0: allocate everything; 4k: leave zeros out (default)
   -n                 write into an existing raw file or device
   -t unsafe          do not wait until the target is on the disk
   -m WORKERS         1 to 16; default: one per processor
   -p                 show progress; --progress=json: on standard error, for
                      programs
+  -C, -T, -U, -W     taken and without effect: nothing here depends on them
   -q                 print nothing but errors
   -u                 do not look for the backing file
   --output human|json

@@ -15,6 +15,7 @@ import (
 )
 
 func main() {
+	ignoreStatusSignal()
 	ctx, stop := withSignals(context.Background())
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -24,11 +25,13 @@ const (
 type progress struct {
 	form   progressForm
 	w      io.Writer
-	phases int // how many of equal weight there will be
+	phases int    // how many of equal weight there will be
+	label  string // said instead of the phase
 
 	now     func() time.Time
 	start   time.Time // of the phase
-	drawn   time.Time
+	told    time.Time // when show was called last
+	drawn   time.Time // when it drew last, in this phase
 	phase   convert.Phase
 	past    int     // phases done
 	percent float64 // last printed, -1 if none
@@ -51,12 +54,11 @@ func newProgress(form progressForm, w io.Writer, phases int) *progress {
 // show is the callback for package convert.
 func (p *progress) show(at convert.Progress) {
 	now := p.now()
-	if at.Phase != p.phase {
-		if p.percent >= 0 || !p.drawn.IsZero() {
-			p.past++
-		}
-		p.phase, p.start, p.drawn = at.Phase, now, time.Time{}
+	if at.Phase != p.phase && !p.told.IsZero() {
+		p.past++
+		p.start, p.drawn = p.told, time.Time{}
 	}
+	p.phase, p.told = at.Phase, now
 	share := 0.0
 	if at.Total > 0 {
 		share = float64(at.Done) / float64(at.Total)
@@ -81,14 +83,15 @@ func (p *progress) show(at convert.Progress) {
 	if at.Total >= at.Done && rate > 0 {
 		left = time.Duration(float64(at.Total-at.Done) / rate * float64(time.Second))
 	}
+	label := cmp.Or(p.label, at.Phase.String())
 	if p.form == progressJSON {
-		p.event(object{{"event", "progress"}, {"phase", at.Phase.String()}, {"done", at.Done}, {"total", at.Total},
+		p.event(object{{"event", "progress"}, {"phase", label}, {"done", at.Done}, {"total", at.Total},
 			{"seconds", seconds(now.Sub(p.start))}, {"rate", int64(rate)}})
 		return
 	}
-	line := fmt.Sprintf("%s  %s", at.Phase, humanSize(at.Done))
+	line := fmt.Sprintf("%s  %s", label, humanSize(at.Done))
 	if at.Total >= 0 {
-		line = fmt.Sprintf("%s %6.2f %%  %s of %s", at.Phase, 100*share, humanSize(at.Done), humanSize(at.Total))
+		line = fmt.Sprintf("%s %6.2f %%  %s of %s", label, 100*share, humanSize(at.Done), humanSize(at.Total))
 	}
 	line += fmt.Sprintf("  %s/s", humanSize(int64(rate)))
 	if left >= 0 {
