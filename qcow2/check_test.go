@@ -72,6 +72,14 @@ func TestCheckOptions(t *testing.T) {
 			agree()
 			ours, lines := checkBytes(t, m.b, CheckOptions{})
 			require.Zero(t, exitCode(ours), lines)
+			for _, snapshot := range strings.Fields(r.snap) {
+				d, err := Open(t.Context(), source(m.b), Options{Snapshot: snapshot})
+				require.NoError(t, err)
+				require.NoError(t, d.CheckMap(), snapshot)
+			}
+			d, err := Open(t.Context(), source(m.b), Options{})
+			require.NoError(t, err)
+			require.NoError(t, d.CheckMap())
 			l2 := m.l2() / m.cluster()
 			m.setRefcount(l2, 0)
 			agree()

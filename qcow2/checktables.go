@@ -72,6 +72,9 @@ func (c *checker) countTables(l1 l1Table, shared map[int64]uint32, times uint32,
 				continue
 			}
 			shared[off] = 0
+			if c.h.hasDataFile() {
+				c.corrupt(off, "ERROR l2_offset=%x: Table is used %d times in an image with a data file", off, k)
+			}
 			n = uint32(min(uint64(times)*uint64(k), maxTally))
 		}
 		inside := c.count(off, size, n, usedTable)
@@ -210,6 +213,9 @@ func (c *checker) countSnapshots() error {
 	if c.h.nbSnapshots == 0 {
 		return nil
 	}
+	if _, err := readSnapshots(c.walk.src, c.h); errors.Is(err, diskimage.ErrLimit) {
+		return err // as Open has it
+	}
 	// Read by the rules of version 2, which do without the extra data that
 	// version 3 demands: such an entry is reported, and still counted.
 	lax := *c.h
@@ -222,9 +228,6 @@ func (c *checker) countSnapshots() error {
 			c.corrupt(s.off, "ERROR snapshot table entry %d is incomplete", i)
 		}
 		n = s.off + s.len - start
-	}
-	if errors.Is(err, diskimage.ErrLimit) { // as Open has it
-		return err
 	}
 	if err != nil {
 		c.corrupt(start, "ERROR %s", err)
