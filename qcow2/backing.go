@@ -2,6 +2,7 @@ package qcow2
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -23,7 +24,7 @@ func (img *image) openReferences(ctx context.Context, o Options) (err error) {
 			return err
 		}
 		if img.data, err = o.Opener.OpenSource(ctx, ref); err != nil {
-			return referenceError(ref, err)
+			return atReference(ref, err)
 		}
 		img.dataSize = img.data.Size()
 	}
@@ -31,7 +32,7 @@ func (img *image) openReferences(ctx context.Context, o Options) (err error) {
 		ref, err := img.reference(diskimage.RoleBacking, o)
 		if err == nil {
 			if img.backing, err = o.Opener.OpenDisk(ctx, ref); err != nil {
-				err = referenceError(ref, err)
+				err = atReference(ref, err)
 			}
 		}
 		if err != nil {
@@ -64,8 +65,25 @@ func (img *image) reference(role diskimage.Role, o Options) (diskimage.Reference
 	return ref, nil
 }
 
-func referenceError(ref diskimage.Reference, err error) error {
-	return fmt.Errorf("%s: %s %s: %w", Name, ref.Role, diskimage.Quote(ref.Name), err)
+// A referenceError is an error of a file that an image names.
+type referenceError struct {
+	ref diskimage.Reference
+	err error
+}
+
+func (e *referenceError) Error() string {
+	return fmt.Sprintf("%s: %s %s: %v", Name, e.ref.Role, diskimage.Quote(e.ref.Name), e.err)
+}
+
+func (e *referenceError) Unwrap() error { return e.err }
+
+// atReference says that err is of the file that ref names, unless it says
+// already which file further down a chain it is of.
+func atReference(ref diskimage.Reference, err error) error {
+	if inner := (*referenceError)(nil); errors.As(err, &inner) {
+		return err
+	}
+	return &referenceError{ref, err}
 }
 
 // refuseSkipped returns the error for a file that is needed and was not to be
@@ -122,7 +140,7 @@ func (img *image) backingError(err error) error {
 	if err == io.EOF || err == nil { // before its Size
 		err = io.ErrUnexpectedEOF
 	}
-	return referenceError(diskimage.Reference{Name: img.h.backingName, Role: diskimage.RoleBacking}, err)
+	return atReference(diskimage.Reference{Name: img.h.backingName, Role: diskimage.RoleBacking}, err)
 }
 
 // closeData closes the external data file if there is one.
