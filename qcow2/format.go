@@ -7,12 +7,6 @@ package qcow2
 // Name is the format's name in errors, notes and on the command line.
 const Name = "qcow2"
 
-// Typed offsets and numbers, so that they do not mix by accident.
-type (
-	hostOffset  int64 // bytes from the start of the image file
-	guestOffset int64 // bytes from the start of the guest disk
-)
-
 // Section "Header".
 const (
 	Magic = 0x514649fb // "QFI\xfb"
