@@ -104,7 +104,7 @@ func (w *Writer) writeAt(ctx context.Context, data []byte, host int64) error {
 
 // tellAhead tells the output what is about to be written.
 func (w *Writer) tellAhead(p *writePlan) {
-	if w.preallocate == nil || p.end <= w.ahead.end.Load() {
+	if w.preallocate == nil || len(p.writes) == 0 || p.end <= w.ahead.end.Load() {
 		return
 	}
 	w.ahead.Lock()

@@ -31,7 +31,7 @@ func TestWriterAgainstPeer(t *testing.T) {
 			{Compression: z, LazyRefcounts: true}, {Compression: z, Level: 1, RefcountBits: 64},
 			{Compression: d, AllocateZeros: true}, {AllocateZeros: true},
 		} {
-			if cluster == 2<<20 && i%3 != 0 { // few clusters, large files
+			if cluster == 2<<20 && i%3 != 0 || cluster == 4096 && i%2 != 0 { // the others show enough
 				continue
 			}
 			o.ClusterSize = cluster
@@ -65,12 +65,11 @@ func TestWriterPatterns(t *testing.T) {
 	peer.Find(t, "qemu-img")
 	for i, m := range []mix{allZeros, allSoft, allHard, {9, 1}, {0, 9}} {
 		for _, enc := range []diskimage.Encoding{diskimage.Plain, diskimage.Deflate, diskimage.Zstd} {
-			for _, cluster := range []int64{4096, 64 << 10} {
-				t.Run(fmt.Sprintf("%v_%v_c%d", m, enc, cluster), func(t *testing.T) {
-					t.Parallel()
-					writeAndCheck(t, WriterOptions{ClusterSize: cluster, Compression: enc}, guestData(3<<20, cluster, m, uint64(i)))
-				})
-			}
+			cluster := []int64{4096, 64 << 10}[(i+int(enc))%2]
+			t.Run(fmt.Sprintf("%v_%v_c%d", m, enc, cluster), func(t *testing.T) {
+				t.Parallel()
+				writeAndCheck(t, WriterOptions{ClusterSize: cluster, Compression: enc}, guestData(3<<20, cluster, m, uint64(i)))
+			})
 		}
 	}
 }

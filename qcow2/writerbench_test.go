@@ -22,7 +22,7 @@ func TestWriterSizeOfTree(t *testing.T) {
 	if tree == "" {
 		t.Skip("DISKIMAGE_TREE names no folder")
 	}
-	guest := treeData(t, tree, 128<<20)
+	guest := treeData(t, tree, 64<<20)
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "disk.raw")
 	require.NoError(t, os.WriteFile(raw, guest, 0o666))

@@ -115,7 +115,7 @@ func TestWriterBounds(t *testing.T) {
 		b := w.NewBatch()
 		tables, held := 0, 0
 		span := cluster * cluster / 8 // of an L2 table
-		for i := range int64(60) {
+		for i := range int64(30) {
 			off := i * max(span, diskimage.BatchSize)
 			b.Reset(off, diskimage.BatchSize)
 			clear(b.Buf)
@@ -123,7 +123,7 @@ func TestWriterBounds(t *testing.T) {
 			for j := range b.Buf[:n] {
 				b.Buf[j] = byte(rnd.Uint32() >> (24 + j>>15%8))
 			}
-			if i > 15 {
+			if i > 6 {
 				clear(b.Buf[1:]) // next to nothing
 				b.Buf[0] = 1
 			}
@@ -140,7 +140,7 @@ func TestWriterBounds(t *testing.T) {
 		if cluster == 64<<10 {
 			require.Greater(t, tables, maxWaiting, "the test does not reach the bound")
 		}
-		require.NoError(t, w.SetSize(60*max(span, diskimage.BatchSize)))
+		require.NoError(t, w.SetSize(30*max(span, diskimage.BatchSize)))
 		require.NoError(t, w.Finish(context.Background()))
 	}
 }
