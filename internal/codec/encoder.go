@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/deflate"
 )
 
 // EncoderOptions says how to encode. The zero value is no encoder: Encoding
@@ -11,10 +12,9 @@ import (
 type EncoderOptions struct {
 	Encoding diskimage.Encoding // Deflate or Zstd; no default
 
-	// Level trades speed for size. Deflate with a window of 32768: 1 to 9.
-	// Deflate with a window of 4096 has no levels. Zstd: 1 to 22, of which
+	// Level trades speed for size: 1 to 9 of Deflate, 1 to 22 of Zstd, of which
 	// those that its encoder does not tell apart are equal.
-	// Default: 0, which is 6 for Deflate and 3 for Zstd.
+	// Default: 0, which is 1 for Deflate and 3 for Zstd.
 	Level int
 
 	// Window is how far back a match of Deflate may reach: 4096 or 32768. Strict
@@ -51,31 +51,29 @@ func NewEncoder(o EncoderOptions) (*Encoder, error) {
 }
 
 func newDeflate(o EncoderOptions) (*Encoder, error) {
-	level := o.Level
-	switch o.Window {
-	case 0, 4096:
-		if level != 0 {
-			return nil, fmt.Errorf("codec: deflate: level %d: a window of 4096 has no levels; a window of 32768 has", level)
-		}
-		level = -4096
-	case 32768:
-		if level == 0 {
-			level = 6
-		}
-		if level < 1 || level > 9 {
-			return nil, fmt.Errorf("codec: deflate: level %d is not one of 1 to 9, or 0 for the default", level)
-		}
-	default:
-		return nil, fmt.Errorf("codec: deflate: a window of %d is neither 4096 nor 32768", o.Window)
+	level, window := o.Level, o.Window
+	if level == 0 {
+		level = 1
 	}
-	e, err := newDeflater(level)
+	if level < 1 || level > 9 {
+		return nil, fmt.Errorf("codec: deflate: level %d is not one of 1 to 9, or 0 for the default", level)
+	}
+	switch window {
+	case 0:
+		window = 4096
+	case 4096, 32768:
+	default:
+		return nil, fmt.Errorf("codec: deflate: a window of %d is neither 4096 nor 32768", window)
+	}
+	e, err := deflate.New(window, level)
 	if err != nil {
 		return nil, fmt.Errorf("codec: %w", err)
 	}
-	return &Encoder{encode: e.encode}, nil
+	return &Encoder{encode: e.Encode}, nil
 }
 
 // Encode appends to dst the stream for src and returns the result. The stream
 // depends on src and the options alone: not on what was encoded before, nor on
-// the machine. It may be longer than src, by a few bytes for each 64 KiB.
+// the machine. It may be longer than src, by a few bytes for each 8 KiB. What
+// lies in dst's capacity beyond the result is undefined.
 func (e *Encoder) Encode(dst, src []byte) []byte { return e.encode(dst, src) }
