@@ -14,9 +14,15 @@ import (
 // nothing here, since the output is the window.
 const zstdMaxWindow = 128 << 20
 
+// zstdSlack is how much room beyond a unit lets the module decode a block
+// without looking at the end of the room all the time, which takes a third
+// longer: the largest block, and a little more.
+const zstdSlack = 128<<10 + 64
+
 // A zstdDecoder decodes zstd frames.
 type zstdDecoder struct {
 	dec *zstd.Decoder
+	buf []byte // of one frame, and zstdSlack
 }
 
 // decode decodes frames from stream until dst is full. A frame that would give
@@ -46,14 +52,18 @@ func (d *zstdDecoder) decode(dst, stream []byte) (Result, error) {
 			return Result{}, err
 		}
 		if !skip {
-			out, err := d.dec.DecodeAll(stream[used:used+size], dst[:n:len(dst)])
+			room := len(dst) - n + zstdSlack
+			if cap(d.buf) < room {
+				d.buf = make([]byte, room)
+			}
+			out, err := d.dec.DecodeAll(stream[used:used+size], d.buf[:0:room])
 			if err != nil {
 				return Result{}, zstdError(err)
 			}
-			if len(out) > len(dst) || len(out) > 0 && &out[0] != &dst[0] {
-				return Result{}, ErrTooLong // it outgrew dst; cannot be, with the limit on
+			if len(out) > len(dst)-n {
+				return Result{}, ErrTooLong
 			}
-			n = len(out)
+			n += copy(dst[n:], out)
 		}
 		used += size
 	}
