@@ -87,6 +87,15 @@ func TestConvertEverySource(t *testing.T) {
 	require.True(t, bytes.Equal(contents(t, "theirs"), contents(t, "again")))
 	require.Contains(t, command(t, "convert", "-l", "snapshot.id=2,snapshot.name=first", "snapshots.qcow2", "again").stderr, "Can't find snapshot")
 
+	// What the image is made of is not written over.
+	for image, parts := range map[string][]string{"data.qcow2": {"data.qcow2", "data.raw"}, "top.qcow2": {"middle.qcow2", "snapshots.qcow2"}, "onraw.qcow2": {"disk.raw"}} {
+		for _, part := range parts {
+			r := command(t, "convert", image, part)
+			require.Equal(t, 1, r.code, part)
+			require.Equal(t, "diskimage: "+part+": is the file "+part+", which is read\n", r.stderr)
+		}
+	}
+
 	// Only what the top holds, on what is below it.
 	succeed(t, "convert", "-O", "qcow2", "-B", "middle.qcow2", "-F", "qcow2", "top.qcow2", "thin.qcow2")
 	require.Equal(t, "Images are identical.\n", peer.Run(t, "qemu-img", "compare", "-s", "top.qcow2", "thin.qcow2"))

@@ -93,7 +93,6 @@ type mapper struct {
 
 // A mapLayer is one image of a chain, as far as the map is concerned.
 type mapLayer struct {
-	size  int64             // of the disk
 	names [2]string         // of the image file and of its data file
 	holes [2]*hostfile.File // likewise, where what was allocated may not have been written
 }
@@ -105,7 +104,7 @@ type mapLayer struct {
 func (img *image) mapLayers() []mapLayer {
 	var all []mapLayer
 	for _, l := range img.layers() {
-		m := mapLayer{size: l.disk.Size(), names: [2]string{l.name, l.dataFile}}
+		m := mapLayer{names: [2]string{l.name, l.dataFile}}
 		if q, ok := l.disk.(*qcow2.Disk); ok && l.name != stdName {
 			m.look(q.Info().ClusterSize)
 		}
@@ -163,9 +162,8 @@ func (m *mapper) walk(ctx context.Context, d diskimage.VirtualDisk, start, lengt
 // extent adds an extent, in as many pieces as its host file has runs.
 func (m *mapper) extent(e diskimage.Extent) error {
 	entry := mapEntry{start: e.Off, length: e.Len, depth: e.Depth, file: e.File, offset: -1,
-		present: true, zero: e.IsZero(), data: e.Kind == diskimage.Data}
-	if e.Kind == diskimage.Hole || m.behindEnd(e) {
-		entry.present = false
+		present: e.Kind != diskimage.Hole, zero: e.IsZero(), data: e.Kind == diskimage.Data}
+	if e.Kind == diskimage.Hole {
 		entry.depth = max(0, e.Depth-1) // the last layer that was asked
 		return m.add(entry)
 	}
@@ -194,12 +192,6 @@ func (m *mapper) extent(e diskimage.Extent) error {
 		entry.offset += entry.length
 	}
 	return nil
-}
-
-// behindEnd reports whether the extent lies behind the end of the layer that
-// supplies it. For the reference, that is the layer above having nothing.
-func (m *mapper) behindEnd(e diskimage.Extent) bool {
-	return e.Kind == diskimage.Zero && e.Depth > 0 && e.Depth < len(m.layers) && e.Off >= m.layers[e.Depth].size
 }
 
 func (m *mapper) holesOf(e diskimage.Extent) *hostfile.File {
