@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/diskimage-go/diskimage"
 )
@@ -74,11 +75,14 @@ func prefix(w diskimage.Writer) int64 {
 
 // A frontCatcher keeps an image's first bytes and forgets the others.
 type frontCatcher struct {
+	mu    sync.Mutex
 	bytes []byte
 	end   int64 // of the image
 }
 
 func (f *frontCatcher) WriteAt(p []byte, off int64) (int, error) {
+	f.mu.Lock() // Stores are concurrent
+	defer f.mu.Unlock()
 	if off < int64(len(f.bytes)) {
 		copy(f.bytes[off:], p)
 	}
