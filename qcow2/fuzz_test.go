@@ -1,6 +1,8 @@
 package qcow2_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"io"
 	"testing"
 
@@ -15,33 +17,53 @@ import (
 // what NextExtent calls zeros reads as zeros.
 func FuzzOpen(f *testing.F) {
 	for _, c := range imagetest.QCOW2Cases() {
-		if b := c.Build(); len(b) <= 1<<20 {
+		if b := c.Build(); len(b) <= 600<<10 {
 			f.Add(b)
 		}
 	}
+	f.Fuzz(func(t *testing.T, b []byte) { openWalkAndRead(t, b) })
+}
+
+// FuzzDamage does the same to small sound images in which some 64-bit words
+// are changed, so that the header still lets their tables be reached.
+func FuzzDamage(f *testing.F) {
+	var small [][]byte
 	for _, q := range imagetest.Shapes() {
-		if b := q.Build().Bytes; len(b) <= 1<<20 {
-			f.Add(b)
+		if q.ClusterBits <= 14 {
+			q.Clusters = q.Clusters[:min(len(q.Clusters), 1<<19>>q.ClusterBits)]
+			small = append(small, q.Build().Bytes)
 		}
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, salvage := range []bool{false, true} {
-			d, err := qcow2.Open(t.Context(), imagetest.Source(b), qcow2.Options{Salvage: salvage})
-			if err != nil {
-				continue
-			}
-			disks := []*qcow2.Disk{d}
-			for _, s := range d.Info().Snapshots[:min(3, len(d.Info().Snapshots))] {
-				if sd, err := d.OpenSnapshot(s.ID); err == nil {
-					disks = append(disks, sd)
-				}
-			}
-			for _, d := range disks {
-				walkAndRead(t, d, salvage)
-			}
-			d.Notes()
+	for i := range small {
+		f.Add(byte(i), []byte("\x00\x00\x30\x00\x80\x00\x00\x00\x00\x00\x00\x00"))
+	}
+	f.Fuzz(func(t *testing.T, i byte, edits []byte) {
+		b := bytes.Clone(small[int(i)%len(small)])
+		for ; len(edits) >= 12; edits = edits[12:] {
+			word := int64(binary.BigEndian.Uint32(edits)) % int64(len(b)/8)
+			binary.BigEndian.PutUint64(b[word*8:], binary.BigEndian.Uint64(edits[4:]))
 		}
+		openWalkAndRead(t, b)
 	})
+}
+
+func openWalkAndRead(t *testing.T, b []byte) {
+	for _, salvage := range []bool{false, true} {
+		d, err := qcow2.Open(t.Context(), imagetest.Source(b), qcow2.Options{Salvage: salvage})
+		if err != nil {
+			continue
+		}
+		disks := []*qcow2.Disk{d}
+		for _, s := range d.Info().Snapshots[:min(3, len(d.Info().Snapshots))] {
+			if sd, err := d.OpenSnapshot(s.ID); err == nil {
+				disks = append(disks, sd)
+			}
+		}
+		for _, d := range disks {
+			walkAndRead(t, d, salvage)
+		}
+		d.Notes()
+	}
 }
 
 func walkAndRead(t *testing.T, d *qcow2.Disk, salvage bool) {
