@@ -179,7 +179,7 @@ func TestCheckMapEnd(t *testing.T) {
 
 // TestCheckHostile asks that images which claim much cost little.
 func TestCheckHostile(t *testing.T) {
-	const l1Size = 1 << 20
+	const l1Size = 1 << 19
 	l1At := func(m *patient, entry func(i uint64) uint64) {
 		m.set64(offL1Offset, 1<<20)
 		m.set32(offL1Size, l1Size)
@@ -199,7 +199,7 @@ func TestCheckHostile(t *testing.T) {
 		{"every L1 entry of its own L2 table in a hole", 1 << 62, func(m *patient) { l1At(m, func(i uint64) uint64 { return 1<<36 + i<<16 }) }, ""},
 		{"L1 entries far apart", 1 << 62, func(m *patient) {
 			l1At(m, func(i uint64) uint64 {
-				if i%16 != 0 {
+				if i%8 != 0 {
 					return 0
 				}
 				return 1<<36 + i<<(16+tallyPageBits)

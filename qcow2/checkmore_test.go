@@ -86,9 +86,10 @@ var more = []struct {
 // qemu-img to saying less, so that the list stays true.
 func TestCheckSaysMore(t *testing.T) {
 	dir := t.TempDir()
+	baked := make(bakery)
 	for _, c := range more {
 		t.Run(c.name, func(t *testing.T) {
-			m := &patient{c.recipe.bake(t, dir)}
+			m := baked.bake(t, c.recipe, dir)
 			c.damage(m)
 			name := filepath.Join(dir, "damaged.qcow2")
 			require.NoError(t, os.WriteFile(name, m.b, 0o666))
@@ -107,6 +108,9 @@ func TestCheckSaysMore(t *testing.T) {
 // TestCheckLUKS counts an encryption header, which qemu-img checks with the
 // key only.
 func TestCheckLUKS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("qemu-img takes seconds to make a key")
+	}
 	dir := t.TempDir()
 	secret := []string{"--object", "secret,id=s,data=x"}
 	m := &patient{recipe{size: "16M", args: append(slices.Clone(secret),
@@ -128,6 +132,23 @@ func TestCheckLUKS(t *testing.T) {
 	m.set64(ext+8, 1<<40)
 	r, lines = checkBytes(t, m.b, CheckOptions{})
 	require.EqualValues(t, 1, r.Corruptions, lines)
+}
+
+// TestCheckMapDense asks that no honest image is over the limit: the densest
+// there is, in which all clusters are of one byte.
+func TestCheckMapDense(t *testing.T) {
+	dir := t.TempDir()
+	raw := filepath.Join(dir, "a.raw")
+	require.NoError(t, os.WriteFile(raw, bytes.Repeat([]byte{0x55}, 2<<20), 0o666))
+	for _, opts := range []string{"cluster_size=512", "cluster_size=4k", "cluster_size=2M", "cluster_size=512,compression_type=zstd", "cluster_size=4k,compression_type=zstd", "cluster_size=64k,compression_type=zstd"} {
+		name := filepath.Join(dir, "a.qcow2")
+		peer.Run(t, "qemu-img", "convert", "-c", "-W", "-O", "qcow2", "-o", opts, raw, name)
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		d, err := Open(t.Context(), source(b), Options{})
+		require.NoError(t, err)
+		require.NoError(t, d.CheckMap(), opts)
+	}
 }
 
 // size returns the file's size, rounded up to clusters.

@@ -3,6 +3,7 @@ package qcow2
 import (
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,6 +61,18 @@ func (r recipe) bake(t testing.TB, dir string) []byte {
 	b, err := os.ReadFile(name)
 	require.NoError(t, err)
 	return b
+}
+
+// A bakery bakes each recipe once.
+type bakery map[string][]byte
+
+func (k bakery) bake(t testing.TB, r recipe, dir string) *patient {
+	t.Helper()
+	key := fmt.Sprintf("%+v", r)
+	if k[key] == nil {
+		k[key] = r.bake(t, dir)
+	}
+	return &patient{slices.Clone(k[key])}
 }
 
 // A patient is a QCOW2 image in memory, to be damaged.
@@ -299,14 +312,10 @@ var damages = []struct {
 // those of qemu-img.
 func TestCheckAsPeer(t *testing.T) {
 	dir := t.TempDir()
-	baked := make(map[string][]byte)
+	baked := make(bakery)
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
-			key := d.recipe.opts + "|" + d.recipe.io + "|" + d.recipe.snap + "|" + d.recipe.later
-			if baked[key] == nil {
-				baked[key] = d.recipe.bake(t, dir)
-			}
-			m := &patient{slices.Clone(baked[key])}
+			m := baked.bake(t, d.recipe, dir)
 			d.damage(m)
 			name := filepath.Join(dir, "damaged.qcow2")
 			require.NoError(t, os.WriteFile(name, m.b, 0o666))
