@@ -44,8 +44,12 @@ func verbs() []verb {
 
 // run is the command: it does what args ask for and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	s := &session{stdin: stdin, stdout: stdout, stderr: stderr}
+	out := &sink{Writer: stdout}
+	s := &session{stdin: stdin, stdout: out, stderr: stderr}
 	code, err := s.dispatch(ctx, args)
+	if err == nil && out.err != nil {
+		err = about("standard output", out.err)
+	}
 	if err == nil {
 		return code
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"time"
 
 	"github.com/diskimage-go/diskimage/convert"
@@ -111,7 +110,7 @@ func (p *progress) printPercent(percent float64) {
 // end closes the line. done says that the job is.
 func (p *progress) end(done bool) {
 	switch {
-	case p == nil, p.form == progressJSON:
+	case p == nil, p.form == progressJSON, p.form == progressLive && p.told.IsZero():
 		return
 	case p.form == progressPlain && done:
 		p.printPercent(100)
@@ -136,19 +135,4 @@ func clock(d time.Duration) string {
 		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
 	}
 	return fmt.Sprintf("%02d:%02d", s/60, s%60)
-}
-
-// isTerminal reports whether w is one: a character device that is not the
-// null device.
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	st, err := f.Stat()
-	if err != nil || st.Mode()&os.ModeCharDevice == 0 {
-		return false
-	}
-	null, err := os.Stat(os.DevNull)
-	return err != nil || !os.SameFile(st, null)
 }

@@ -104,3 +104,22 @@ func TestProcess(t *testing.T) {
 		require.Equal(t, command(t, strings.Fields(args)...), result{out.String(), said.String(), code}, args)
 	}
 }
+
+// TestOutputFull has standard output take nothing: that is a failure, whatever
+// was to be printed.
+func TestOutputFull(t *testing.T) {
+	inFolder(t)
+	write(t, "disk.raw", diskBytes(1<<20))
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("there is no /dev/full")
+	}
+	defer full.Close()
+	for _, args := range []string{"info disk.raw", "info --output=json disk.raw", "map disk.raw", "measure disk.raw", "compare disk.raw disk.raw",
+		"help", "version", "convert --digest disk.raw copy", "convert -O qcow2 disk.raw -", "convert disk.raw -"} {
+		var said bytes.Buffer
+		require.Equal(t, 1, run(t.Context(), strings.Fields(args), os.Stdin, full, &said), args)
+		require.Contains(t, said.String(), "no space left on device", args)
+		require.Equal(t, 1, strings.Count(said.String(), "\n"), args)
+	}
+}
