@@ -201,6 +201,9 @@ func TestDecodeErrors(t *testing.T) {
 
 // Coders that are warm allocate nothing.
 func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes allocations")
+	}
 	src, dst := sample(7, 65536), make([]byte, 65536)
 	for _, o := range all {
 		e, d := newEncoder(t, o), NewDecoder()

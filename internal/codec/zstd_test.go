@@ -119,3 +119,29 @@ func TestZstdDamage(t *testing.T) {
 		require.NotErrorIs(t, err, io.ErrUnexpectedEOF, name)
 	}
 }
+
+// FuzzZstd: whatever the stream, nothing beyond the unit is written, and what
+// decodes does so again from just the bytes that were used.
+func FuzzZstd(f *testing.F) {
+	src := sample(1, 3000)
+	f.Add(frame(f, src), uint16(3000))
+	f.Add(stream(f, src), uint16(3000))
+	f.Add(append(skipFrame(9), stream(f, src[:10])...), uint16(10))
+	f.Add(append(frame(f, src[:500]), frame(f, src[500:])...), uint16(3000))
+	d := NewDecoder()
+	f.Fuzz(func(t *testing.T, p []byte, size uint16) {
+		const guard = 64
+		buf := bytes.Repeat([]byte{0xa5}, int(size)+guard)
+		res, err := d.Decode(buf[:size], p, diskimage.Zstd)
+		require.Equal(t, bytes.Repeat([]byte{0xa5}, guard), buf[size:])
+		if err != nil {
+			return
+		}
+		require.LessOrEqual(t, res.Used, len(p))
+		again := make([]byte, size)
+		res2, err := d.Decode(again, p[:res.Used], diskimage.Zstd)
+		require.NoError(t, err)
+		require.Equal(t, res, res2)
+		require.True(t, bytes.Equal(buf[:size], again))
+	})
+}
