@@ -207,10 +207,15 @@ func TestFailureLeavesWhatStoodThere(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "the old one", string(old))
 	}
+	d = patchworkDisk(9, 6<<20)
+	step := 1
+	if testing.Short() {
+		step = 3
+	}
 	for name, o := range targets {
-		for fail := 1; ; fail++ {
+		for fail := 1; ; fail += step {
 			out := &memOutput{fail: fail}
-			_, err := ToOutput(context.Background(), out, patchworkDisk(9, 6<<20), o)
+			_, err := ToOutput(context.Background(), out, d, o)
 			if err == nil {
 				require.Greater(t, fail, 2, name)
 				break
@@ -224,6 +229,10 @@ func TestFailureLeavesWhatStoodThere(t *testing.T) {
 // name, unless it lies in padding, which no reader looks at.
 func TestVerifyFindsFlippedBits(t *testing.T) {
 	d := patchworkDisk(77, 1<<20)
+	flips := 30
+	if testing.Short() {
+		flips = 6
+	}
 	for name, o := range targets {
 		o.Verify, o.Workers = true, 1
 		var good memOutput
@@ -236,7 +245,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 				meant = append(meant, at)
 			}
 		}
-		for i := 0; i < len(meant); i += len(meant)/30 + 1 {
+		for i := 0; i < len(meant); i += len(meant)/flips + 1 {
 			at := meant[i]
 			out := &flippedOutput{at: at}
 			if _, err := ToOutput(context.Background(), out, d, o); err != nil {
@@ -249,7 +258,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(d.content, got), "%s: bit 0 of byte %d changes the disk and was not found", name, at)
 		}
-		require.Greater(t, found, 10, name)
+		require.Greater(t, found, flips/3, name)
 	}
 }
 
