@@ -55,15 +55,17 @@ const maxRegions = 1 << 16
 type contentHash struct {
 	seed   maphash.Seed
 	region int64 // guest bytes, a power of two
+	said   bool  // zeros in blocks count: over a backing image they differ from nothing
 	sums   []atomic.Uint64
 }
 
 // newContentHash is for disks of up to size bytes, -1 where that is not known.
-func newContentHash(size int64) *contentHash {
+// said is for one layer of them.
+func newContentHash(size int64, said bool) *contentHash {
 	if size < 0 {
 		size = maxRegions << 30
 	}
-	c := &contentHash{seed: maphash.MakeSeed(), region: diskimage.BatchSize}
+	c := &contentHash{seed: maphash.MakeSeed(), region: diskimage.BatchSize, said: said}
 	for size/c.region >= maxRegions {
 		c.region *= 2
 	}
@@ -73,11 +75,10 @@ func newContentHash(size int64) *contentHash {
 
 // like returns an empty contentHash to be compared with c.
 func (c *contentHash) like() *contentHash {
-	return &contentHash{seed: c.seed, region: c.region, sums: make([]atomic.Uint64, len(c.sums))}
+	return &contentHash{seed: c.seed, region: c.region, said: c.said, sums: make([]atomic.Uint64, len(c.sums))}
 }
 
-// add takes a batch whose Buf is whole. Explicit zeros count as such, since
-// over a backing image they differ from nothing.
+// add takes a batch whose Buf is whole.
 func (c *contentHash) add(b *diskimage.Batch, unit int64) {
 	var h maphash.Hash
 	h.SetSeed(c.seed)
@@ -89,8 +90,8 @@ func (c *contentHash) add(b *diskimage.Batch, unit int64) {
 		}
 	}
 	for _, blk := range b.Blocks {
-		if blk.Kind == diskimage.Zero {
-			for off := blk.Off; off < blk.Off+blk.Len; off += unit {
+		for off := blk.Off; c.said && off < blk.Off+blk.Len; off += unit {
+			if blk.Kind == diskimage.Zero || zero.Is(b.Buf[off-b.Off:off-b.Off+unit]) {
 				sum += hashAt(&h, 1, off, nil)
 			}
 		}

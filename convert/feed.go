@@ -67,6 +67,11 @@ func (s *diskFeed) next(end int64) (diskimage.Extent, error) {
 		if e.Off != s.off || e.Len <= 0 {
 			return e, fmt.Errorf("convert: the source's map is broken at %d", s.off)
 		}
+		if s.o.OnlyTop && e.Kind == diskimage.Hole && e.Depth <= 1 {
+			// No layer below was asked: these are the disk's own zeros, and
+			// the target's backing image would show through.
+			e.Kind, e.Depth = diskimage.Zero, 0
+		}
 		s.held = e
 	}
 	return s.held.Clip(s.off, end-s.off), nil
@@ -277,6 +282,9 @@ func (s *diskFeed) move(j *job, w *worker, sp span, blk *diskimage.Block) (bool,
 		return false, nil
 	}
 	if zero.Is(blk.Data) {
+		if s.o.OnlyTop {
+			j.Blocks = append(j.Blocks, diskimage.Block{Off: blk.Off, Len: blk.Len, Kind: diskimage.Zero})
+		}
 		return true, nil
 	}
 	if res.Used > 0 && len(arena) > 0 && &stream[0] == &arena[0] {

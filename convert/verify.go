@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,7 +22,7 @@ func (r *run) verify(ctx context.Context, out io.ReaderAt, size, unit int64) err
 	if err := checkStructure(ctx, img, r.o.Format); err != nil {
 		return fmt.Errorf("convert: the output failed its check: %w", err)
 	}
-	d, err := Open(ctx, img, OpenOptions{Format: r.o.Format, RawAnyway: true, SkipExternal: true})
+	d, err := Open(ctx, img, OpenOptions{Format: r.o.Format, RawAnyway: true, Opener: nothingBelow{}})
 	if err != nil {
 		return fmt.Errorf("convert: cannot open the output: %w", err)
 	}
@@ -38,6 +39,30 @@ func (r *run) verify(ctx context.Context, out io.ReaderAt, size, unit int64) err
 	}
 	r.rep.Verified = true
 	return nil
+}
+
+// nothingBelow stands for the backing image of an output, whatever that holds:
+// it was not converted, and is not compared. It opens as an endless hole.
+type nothingBelow struct{}
+
+func (nothingBelow) OpenDisk(context.Context, diskimage.Reference) (diskimage.VirtualDisk, error) {
+	return nothingBelow{}, nil
+}
+
+func (nothingBelow) OpenSource(_ context.Context, ref diskimage.Reference) (diskimage.Source, error) {
+	return nil, diskimage.Refuse("", ref, "no output has one")
+}
+
+func (nothingBelow) Size() int64  { return math.MaxInt64 }
+func (nothingBelow) Close() error { return nil }
+
+func (nothingBelow) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func (nothingBelow) NextExtent(off int64) (diskimage.Extent, error) {
+	return diskimage.Extent{Off: off, Len: math.MaxInt64 - off, Kind: diskimage.Hole, Depth: 1, Host: -1}, nil
 }
 
 // checkStructure runs the format's own check; findings are errors.
