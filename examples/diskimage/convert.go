@@ -221,8 +221,6 @@ func (c *conversion) settle() error {
 		return fmt.Errorf("option '-S' with %d is not supported: zeros are told from data in steps of 4k in a raw target, of a cluster in QCOW2", c.sparse)
 	case toPipe && c.Verify:
 		return errors.New("--verify: what went into a pipe cannot be read back")
-	case toPipe && c.source == stdName && c.format != convert.Raw:
-		return errors.New("a pipe cannot be read twice, which writing to a pipe takes")
 	}
 	if c.compress && o.qcow2.Compression == diskimage.Plain {
 		o.qcow2.Compression = diskimage.Deflate
@@ -264,6 +262,9 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		return nil, err
 	}
 	defer img.Close()
+	if err := c.checkBacking(ctx, s, img); err != nil {
+		return nil, err
+	}
 	if c.target == stdName {
 		if err := checkStdout(s.stdout); err != nil {
 			return nil, err
@@ -286,6 +287,25 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		return nil, about(c.target, cerr)
 	}
 	return report, err
+}
+
+// checkBacking opens the target's backing file, which is the user's to name.
+// It has to stand for what is below the source: were it shorter, what the
+// source has below behind its end would be lost.
+func (c *conversion) checkBacking(ctx context.Context, s *session, img *image) error {
+	if c.QCOW2.BackingFile == "" {
+		return nil
+	}
+	size, err := backingSize(ctx, s, c.target, c.QCOW2)
+	if err != nil {
+		return err
+	}
+	if layers := img.layers(); len(layers) > 1 {
+		if below := min(layers[1].disk.Size(), img.disk.Size()); size < below {
+			return fmt.Errorf("%s: the backing file '%s' has %d bytes, fewer than the %d that the source has below", c.target, c.QCOW2.BackingFile, size, below)
+		}
+	}
+	return nil
 }
 
 // report does the work with its progress shown, and names the source and the

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/internal/peer"
 )
 
@@ -95,10 +96,43 @@ func TestConvertEverySource(t *testing.T) {
 			require.Equal(t, "diskimage: "+part+": is the file "+part+", which is read\n", r.stderr)
 		}
 	}
+}
 
-	// Only what the top holds, on what is below it.
-	succeed(t, "convert", "-O", "qcow2", "-B", "middle.qcow2", "-F", "qcow2", "top.qcow2", "thin.qcow2")
+// TestBackingTarget converts only what the source's own layer holds, on what
+// is below it, and disks that have nothing below on a base that is not theirs:
+// what a guest sees stays the same.
+func TestBackingTarget(t *testing.T) {
+	peer.Find(t, "qemu-img")
+	inFolder(t)
+	t.Setenv(envExternal, "own")
+	makeImages(t)
+	succeed(t, "convert", "-O", "qcow2", "--verify", "-B", "middle.qcow2", "-F", "qcow2", "top.qcow2", "thin.qcow2")
 	require.Equal(t, "Images are identical.\n", peer.Run(t, "qemu-img", "compare", "-s", "top.qcow2", "thin.qcow2"))
+
+	write(t, "full.raw", bytes.Repeat([]byte{9}, 8<<20))
+	zeros := imagetest.QCOW2{Clusters: []imagetest.Cluster{
+		{Kind: imagetest.Packed, Data: bytes.Repeat([]byte{1}, 64<<10)}, {Kind: imagetest.Packed, Data: make([]byte, 64<<10)},
+	}}
+	write(t, "packed.qcow2", zeros.Build().Bytes) // a compressed cluster of zeros, which is moved or is not
+	for _, source := range []string{"disk.raw", "plain.qcow2", "v2.qcow2", "extended.qcow2", "zlib.qcow2", "metadata.qcow2", "packed.qcow2"} {
+		for _, how := range []string{"", " -c", " -o cluster_size=512", " -o cluster_size=2M", " -o compat=v2", " -c -o compat=v2"} {
+			args := "convert --verify -O qcow2 -B full.raw -F raw" + how
+			succeed(t, append(strings.Fields(args), source, "target")...)
+			require.Equal(t, "Images are identical.\n", peer.Run(t, "qemu-img", "compare", source, "target"), "%s %s", args, source)
+			require.True(t, strings.HasPrefix(peer.Run(t, "qemu-img", "check", "target"), "No errors"))
+		}
+	}
+
+	for args, want := range map[string]string{
+		"-B none.raw -F raw top.qcow2":         "Could not open 'none.raw'",
+		"-B disk.raw -F qcow2 top.qcow2":       "declared qcow2, content is no qcow2",
+		"-B sub/base.qcow2 -F qcow2 top.qcow2": "the backing file 'sub/base.qcow2' has 1048576 bytes, fewer than the 6291456 that the source has below",
+	} {
+		r := command(t, append(append([]string{"convert", "-O", "qcow2"}, strings.Fields(args)...), "refused")...)
+		require.Equal(t, 1, r.code, args)
+		require.Contains(t, r.stderr, want)
+		require.NoFileExists(t, "refused")
+	}
 }
 
 func TestStandardInput(t *testing.T) {
@@ -118,6 +152,9 @@ func TestStandardInput(t *testing.T) {
 	r := commandOn(t, file, "convert", "-", "back.raw")
 	require.Zero(t, r.code, r.stderr)
 	require.True(t, bytes.Equal(disk, contents(t, "back.raw")))
+	r = commandOn(t, file, "convert", "-O", "qcow2", "-", "-") // twice
+	require.Zero(t, r.code, r.stderr)
+	require.Equal(t, string(contents(t, "want.qcow2")), r.stdout)
 	r = commandOn(t, file, "info", "--output=json", "-")
 	require.Zero(t, r.code, r.stderr)
 	require.Contains(t, r.stdout, `"format": "qcow2"`)
@@ -126,8 +163,8 @@ func TestStandardInput(t *testing.T) {
 		{"convert -O qcow2 - out", "content is qcow2; from a pipe only raw disks are read"},
 		{"convert -f raw -O qcow2 - out", "declared raw, content is qcow2"},
 		{"convert -f qcow2 -O qcow2 - out", "standard input is a pipe: only raw disks are read from there, not qcow2"},
-		{"convert -f raw -O qcow2 - -", "a pipe cannot be read twice"},
-		{"convert -f raw --raw-anyway - -", "its size must be known"},
+		{"convert -f raw --raw-anyway -O qcow2 - -", "standard input is a pipe: its size must be known"},
+		{"convert -f raw --raw-anyway - -", "standard input is a pipe: its size must be known"},
 		{"convert -n -f raw --raw-anyway - out", "its size must be known"},
 		{"info -", "standard input is no file"},
 		{"compare - disk.raw", "standard input is no file"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
+	"github.com/diskimage-go/diskimage/qcow2"
 )
 
 const createSynopsis = "[-f FMT] [-o OPTIONS] [-b BACKING -F FMT [-u]] [-q] [--force] FILE [SIZE]"
@@ -103,21 +104,30 @@ func (o *formatOptions) complete(ctx context.Context, s *session, name string, f
 	case b.BackingFormat == "":
 		return errors.New("Backing file specified without backing format")
 	case !noBacking:
-		// Its name is the user's own: it may be opened, what it names may not.
-		in := input{formatName: b.BackingFormat, alone: true}
-		img, err := in.open(ctx, s, beside(name, b.BackingFile))
+		size, err := backingSize(ctx, s, name, b)
 		if err != nil {
 			return err
 		}
-		defer img.Close()
 		if o.size < 0 {
-			o.size = img.disk.Size()
+			o.size = size
 		}
 	}
 	if o.size < 0 {
 		return errors.New("Image creation needs a size parameter")
 	}
 	return nil
+}
+
+// backingSize opens the backing file of the image name, and returns its disk's
+// size. The file is the user's to name, so that it may be opened; what it
+// names in turn may not.
+func backingSize(ctx context.Context, s *session, name string, o qcow2.WriterOptions) (int64, error) {
+	in := input{formatName: o.BackingFormat, alone: true}
+	img, err := in.open(ctx, s, beside(name, o.BackingFile))
+	if err != nil {
+		return 0, err
+	}
+	return img.disk.Size(), img.Close()
 }
 
 // formatting returns the line with which the reference begins.
