@@ -72,3 +72,27 @@ func TestExportedComments(t *testing.T) {
 func isStringer(fn *ast.FuncDecl) bool {
 	return fn.Recv != nil && (fn.Name.Name == "String" || fn.Name.Name == "Error" && fn.Type.Params.NumFields() == 0)
 }
+
+// TestPublicPackagesHaveExamples holds that each package a user may import
+// shows its use.
+func TestPublicPackagesHaveExamples(t *testing.T) {
+	has := map[string]bool{}
+	for _, f := range tree(t).files {
+		if r := room(f.dir); r == "internal" || r == "examples" {
+			continue
+		}
+		if !has[f.dir] {
+			has[f.dir] = false
+		}
+		for _, decl := range f.ast.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && f.test && strings.HasPrefix(fn.Name.Name, "Example") {
+				has[f.dir] = true
+			}
+		}
+	}
+	for dir, ok := range has {
+		if !ok {
+			t.Errorf("%s: has no Example", dir)
+		}
+	}
+}
