@@ -211,6 +211,10 @@ func (c *conversion) settle() error {
 		return errors.New("Use of backing file requires explicit backing format")
 	case o.qcow2.BackingFile == "" && o.qcow2.BackingFormat != "":
 		return errors.New("Use of backing format requires a backing file")
+	case o.qcow2.BackingFile != "" && c.AllocateZeros:
+		return errors.New("-S 0 allocates everything, -B leaves out what is below: not both")
+	case o.qcow2.BackingFile != "" && c.Digest:
+		return errors.New("--digest is of the whole disk, -B writes one layer of it: not both")
 	case c.zeroed && !c.inPlace:
 		return errors.New("--target-is-zero requires use of -n flag")
 	case c.inPlace && (c.format != convert.Raw || toPipe):

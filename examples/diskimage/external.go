@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -53,9 +54,17 @@ func (e external) opener(image string) (diskimage.Opener, error) {
 		if image == stdName {
 			return nil, errors.New("--allow-external: standard input has no folder of its own; name one")
 		}
-		return convert.NewDirOpener(filepath.Dir(image))
+		return openerIn(filepath.Dir(image))
 	}
-	return convert.NewDirOpener(string(e))
+	return openerIn(string(e))
+}
+
+func openerIn(dir string) (diskimage.Opener, error) {
+	d, err := convert.NewDirOpener(dir)
+	if err != nil {
+		return nil, fmt.Errorf("--allow-external: %s: %w", dir, reason(err))
+	}
+	return d, nil
 }
 
 // refuser opens nothing, and says what would.
