@@ -2,6 +2,7 @@ package convert
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,8 @@ func (d *memDisk) ReadStored(e diskimage.Extent, buf []byte) ([]byte, bool, erro
 // nothing but their cost: data that is zeros. Its compressed units are of 64
 // KiB.
 func patchworkDisk(seed uint64, size int64) *memDisk {
-	rng := rand.New(rand.NewPCG(seed, 7))
+	source := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	rng := rand.New(source)
 	d := &memDisk{content: make([]byte, size), streams: map[int64][]byte{}, badFrom: -1, badTo: -1}
 	text := bytes.Repeat([]byte("the quick brown fox jumps over the lazy dog, "), 4096)
 	for off := int64(0); off < size; {
@@ -94,9 +96,7 @@ func patchworkDisk(seed uint64, size int64) *memDisk {
 				e.Len = min(size-off, 5<<20+512*rng.Int64N(1000))
 			}
 		case 3: // incompressible
-			for i := range n {
-				d.content[off+i] = byte(rng.Uint32())
-			}
+			source.Read(d.content[off : off+n])
 		case 4: // zeros stored as data, with a byte somewhere
 			if rng.IntN(2) == 0 {
 				d.content[off+rng.Int64N(n)] = 1
@@ -136,12 +136,11 @@ func deflated(p []byte) []byte {
 // A memOutput is an image in memory. Its zero value reads as zeros where
 // nothing was written.
 type memOutput struct {
-	mu      sync.Mutex
-	data    []byte
-	written []bool
-	twice   bool // some byte was written twice
-	fail    int  // the write to fail, counted from 1; 0: none
-	writes  int
+	mu     sync.Mutex
+	data   []byte
+	log    []Range // what was written
+	fail   int     // the write to fail, counted from 1; 0: none
+	writes int
 }
 
 var errNoSpace = errors.New("no space left")
@@ -154,14 +153,21 @@ func (o *memOutput) WriteAt(p []byte, off int64) (int, error) {
 	}
 	if end := off + int64(len(p)); end > int64(len(o.data)) {
 		o.data = append(o.data, make([]byte, end-int64(len(o.data)))...)
-		o.written = append(o.written, make([]bool, end-int64(len(o.written)))...)
 	}
 	copy(o.data[off:], p)
-	for i := range p {
-		o.twice = o.twice || o.written[off+int64(i)]
-		o.written[off+int64(i)] = true
-	}
+	o.log = append(o.log, Range{off, int64(len(p))})
 	return len(p), nil
+}
+
+// twice reports whether some byte was written twice.
+func (o *memOutput) twice() bool {
+	slices.SortFunc(o.log, func(a, b Range) int { return cmp.Compare(a.Off, b.Off) })
+	for i := 1; i < len(o.log); i++ {
+		if o.log[i-1].Off+o.log[i-1].Len > o.log[i].Off {
+			return true
+		}
+	}
+	return false
 }
 
 func (o *memOutput) Truncate(size int64) error {
@@ -169,9 +175,8 @@ func (o *memOutput) Truncate(size int64) error {
 	defer o.mu.Unlock()
 	if n := size - int64(len(o.data)); n > 0 {
 		o.data = append(o.data, make([]byte, n)...)
-		o.written = append(o.written, make([]bool, n)...)
 	}
-	o.data, o.written = o.data[:size], o.written[:size]
+	o.data = o.data[:size]
 	return nil
 }
 

@@ -62,7 +62,7 @@ func TestEveryWayOutGivesTheSameBytes(t *testing.T) {
 				var first []byte
 				for _, workers := range []int{1, 2, 8} {
 					o := o
-					o.Workers, o.Verify, o.Digest = workers, true, true
+					o.Workers, o.Verify, o.Digest, o.Unsynced = workers, true, true, workers > 1
 					file := filepath.Join(dir, fmt.Sprintf("%d.img", workers))
 					rep, err := ToFile(ctx, file, d, o)
 					require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestEveryWayOutGivesTheSameBytes(t *testing.T) {
 					_, err = ToOutput(ctx, &mem, d, o)
 					require.NoError(t, err)
 					require.True(t, bytes.Equal(first, mem.data), "memory, size %d, %d workers", size, workers)
-					require.False(t, mem.twice, "a byte was written twice")
+					require.False(t, mem.twice(), "a byte was written twice")
 				}
 				if o.Format == QCOW2 {
 					file := filepath.Join(dir, "1.img")
@@ -119,7 +119,7 @@ func TestStreamGivesTheSameBytes(t *testing.T) {
 				require.NoError(t, err)
 				for _, workers := range []int{1, 4} {
 					o := o
-					o.Workers, o.Verify, o.Digest = workers, true, true
+					o.Workers, o.Verify, o.Digest, o.Unsynced = workers, true, true, workers > 1
 					got = memOutput{}
 					// An io.Reader that gives what it has, as a pipe does.
 					rep, err := StreamToOutput(ctx, &got, raw.NewStream(io.MultiReader(bytes.NewReader(content[:size/3]), bytes.NewReader(content[size/3:])), -1), o)
