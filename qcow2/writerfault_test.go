@@ -32,7 +32,7 @@ func TestWriterOptionErrors(t *testing.T) {
 		"unknown compression":      {Compression: 9},
 		"level without":            {Level: 1},
 		"window without":           {Window: 4096},
-		"level of the 4 KiB":       {Compression: d, Level: 6},
+		"level 10 of the 4 KiB":    {Compression: d, Level: 10},
 		"level 10":                 {Compression: d, Window: 32768, Level: 10},
 		"window 8192":              {Compression: d, Window: 8192},
 		"window of zstd":           {Compression: z, Window: 4096},

@@ -17,7 +17,7 @@ type WriterOptions struct {
 	ClusterSize  int64              // bytes, a power of two from 512 to 2 MiB. Default 64 KiB
 	RefcountBits int                // 1, 2, 4, 8, 16, 32 or 64; 16 in version 2. Default 16
 	Compression  diskimage.Encoding // Plain: none; Deflate; Zstd, which wants version 3. Default Plain
-	Level        int                // 1 to 9 of Deflate, only with a Window of 32768; 1 to 22 of Zstd. Default 0: the codec's own
+	Level        int                // 1 to 9 of Deflate, 1 to 22 of Zstd. Default 0: the codec's own
 	Window       int                // the longest distance of a Deflate match: 4096, which every reader takes, or 32768. Default 0: 4096
 
 	BackingFile   string // the name of the image below, at most 1023 bytes; it is not opened. Default "": none
@@ -90,8 +90,6 @@ func (o WriterOptions) checkCompression() error {
 			return badOption("window", "%d is not %d or %d", o.Window, deflateWindow, deflateWindowMax)
 		case o.Level < 0 || o.Level > deflateLevelMax:
 			return badOption("level", "%d is not between 1 and %d", o.Level, deflateLevelMax)
-		case o.Level != 0 && o.Window == deflateWindow:
-			return badOption("level", "deflate has no levels with a window of %d; ask for a window of %d", deflateWindow, deflateWindowMax)
 		}
 	case diskimage.Zstd:
 		switch {

@@ -71,9 +71,9 @@ func TestFailures(t *testing.T) {
 		"info --output xml none":             "diskimage: --output must be used with human or json as argument.\n",
 		"map -s -1 none":                     "diskimage: Invalid start offset specified: -1. You may use k, M, G, T, P or E suffixes for kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.\n",
 		"create x 9E":                        "diskimage: Invalid image size specified. Must be between 0 and 9223372036854775807.\n",
-		"create -f qcow2 -o cluster_size=512 x 1T": "",
-		"convert disk.raw none/target":             "diskimage: disk.raw: error while converting to none/target: no such file or directory\n",
-		"convert -O qcow2 -c --level 3 disk.raw x": "",
+		"create -f qcow2 -o cluster_size=512 x 1T":  "",
+		"convert disk.raw none/target":              "diskimage: disk.raw: error while converting to none/target: no such file or directory\n",
+		"convert -O qcow2 -c --level 99 disk.raw x": "",
 	} {
 		r := command(t, strings.Fields(args)...)
 		require.Equal(t, 1, r.code, args)
