@@ -58,7 +58,7 @@ type Extent struct {
 	Stored   Encoding // how Data is stored; Plain for Zero and Hole
 	Depth    int      // the layer that supplies it: 0 is the image itself, 1 its backing image, ...; of a Hole the deepest layer, plus one
 	File     int      // which file of that layer holds it: 0 is the image file itself; see the format
-	Host     int64    // where in that file it lies, -1 where that is not known or there is no such place
+	Host     int64    // where in that file it lies, or would (of a Hole: in the layer above Depth); -1 where that is not known or there is no such place
 	HostLen  int64    // stored bytes of a compressed unit: an upper bound; 0 where not known, and for all else
 }
 

@@ -42,7 +42,14 @@ func (d *Disk) NextExtent(off int64) (diskimage.Extent, error) {
 	case zeros:
 		e.Kind = diskimage.Zero
 	default:
-		return d.backingExtent(off, m.n)
+		e, err = d.backingExtent(off, m.n)
+		if err == nil && e.Kind == diskimage.Hole && e.Depth == 1 {
+			e.Host = m.host
+			if e.Host >= 0 && d.h.hasDataFile() {
+				e.File = 1
+			}
+		}
+		return e, err
 	}
 	return e, nil
 }

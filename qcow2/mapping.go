@@ -176,9 +176,7 @@ func (d *Disk) extendedRun(p page, i int64, pl place, off, limit int64) (mapping
 	sub := uint(within >> subBits)
 	m.state = subclusterState(bitmap, sub)
 	m.n = subclusterRun(bitmap, sub, m.state)<<subBits - within&(1<<subBits-1)
-	if m.state == absent {
-		m.host = -1
-	} else if m.host >= 0 {
+	if m.host >= 0 { // of an absent subcluster too: a place that is kept for it
 		m.host += within
 	}
 	// A run that reaches its cluster's end goes on if the next cluster's first
@@ -189,7 +187,7 @@ func (d *Disk) extendedRun(p page, i int64, pl place, off, limit int64) (mapping
 		bitmap = p.entry(2*i + 1)
 		next, err := d.decodeExtended(p.entry(2*i), bitmap, pl)
 		if err != nil || next.state == packed || subclusterState(bitmap, 0) != m.state ||
-			m.state != absent && next.host != m.host && (m.host < 0 || next.host != m.host+m.n) {
+			(m.host < 0) != (next.host < 0) || m.host >= 0 && next.host != m.host+m.n {
 			break // an error is told when it is asked for
 		}
 		m.n += subclusterRun(bitmap, 0, m.state) << subBits

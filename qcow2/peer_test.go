@@ -115,13 +115,9 @@ func merged(all []span) []span {
 	return out
 }
 
-// normal leaves out what an extent cannot say: the place of subclusters that
-// are not allocated in a cluster that is, and that stored data lies in a hole
+// normal leaves out what an extent cannot say: that stored data lies in a hole
 // of the file (which is how qemu-img has preallocation=metadata).
 func (s span) normal() span {
-	if !s.Present {
-		s.Offset = nil
-	}
 	s.Zero = !s.Data
 	return s
 }

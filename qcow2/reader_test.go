@@ -281,3 +281,19 @@ func TestCacheIsBounded(t *testing.T) {
 	wg.Wait()
 	require.LessOrEqual(t, qcow2.CacheUsed(d), int64(8<<10))
 }
+
+// TestSharedSubclusters has two neighbours with extended L2 entries share one
+// host cluster, as its refcount allows: they are no run of two.
+func TestSharedSubclusters(t *testing.T) {
+	all := ^uint32(0)
+	first, second := bytes.Repeat([]byte{1}, 16<<10), bytes.Repeat([]byte{2}, 16<<10)
+	m := imagetest.QCOW2{ClusterBits: 14, ExtendedL2: true, Clusters: []imagetest.Cluster{
+		{Kind: imagetest.Subclusters, Data: first, Alloc: all}, {Kind: imagetest.Subclusters, Data: second, Alloc: all},
+	}}.Build()
+	m.SetRefcount(m.Host(0)>>14, 2)
+	m.SetL2(0, uint64(m.Host(0)))
+	m.SetL2(1, uint64(m.Host(0)))
+	d, err := qcow2.Open(t.Context(), imagetest.Source(m.Bytes), qcow2.Options{})
+	require.NoError(t, err)
+	disktest.Conform(t, d, append(first, first...))
+}

@@ -79,8 +79,6 @@ func Check(e diskimage.Extent, off, size int64) error {
 		return bad("is of no known kind or encoding")
 	case e.Kind != diskimage.Data && e.Stored != diskimage.Plain:
 		return bad("zeros are not compressed")
-	case e.Kind == diskimage.Hole && e.Host != -1:
-		return bad("a hole has no place in a file")
 	case e.Depth < 0 || e.File < 0:
 		return bad("a layer or file below 0")
 	case e.Host < -1:
