@@ -165,7 +165,6 @@ func (m *mapper) extent(e diskimage.Extent) error {
 		present: e.Kind != diskimage.Hole, zero: e.IsZero(), data: e.Kind == diskimage.Data}
 	if e.Kind == diskimage.Hole {
 		entry.depth = max(0, e.Depth-1) // the last layer that was asked
-		return m.add(entry)
 	}
 	if e.Stored != diskimage.Plain || e.Host < 0 {
 		return m.add(entry)
