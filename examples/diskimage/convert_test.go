@@ -19,7 +19,7 @@ import (
 // targets are the ways to write an image.
 var targets = []string{
 	"-O qcow2", "-O raw", "-O qcow2 -c", "-O qcow2 -c -o compression_type=zstd", "-O qcow2 -c --level 6", "-O qcow2 -c --window 32k --level 3",
-	"-O qcow2 -o compat=v2", "-O qcow2 -o compat=0.10 -c", "-O qcow2 -o cluster_size=512", "-Oqcow2 -ocluster_size=2M,refcount_bits=1 -c",
+	"-O qcow2 -o compat=v2", "-O qcow2 -o compat=0.10 -c --level 1", "-O qcow2 -o cluster_size=512", "-Oqcow2 -ocluster_size=2M,refcount_bits=1 -c",
 	"-O qcow2 -o refcount_bits=64,lazy_refcounts=on,preallocation=off", "-O qcow2 -S 0", "-O raw -S 0", "-O qcow2 -S 4k -m 3 -W", "-O qcow2 -S 512 -T none -U",
 }
 
