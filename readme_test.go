@@ -14,7 +14,7 @@ import (
 )
 
 // pages are the files whose claims are held against the tree.
-var pages = []string{"README.md", "SECURITY.md", "testdata/README.md"}
+var pages = []string{"README.md", "SECURITY.md", "CHANGELOG.md", "testdata/README.md"}
 
 // testFunctions returns the tests, fuzz targets and examples of the module,
 // as "package.Name": a package's name is its folder's, less "internal/".
