@@ -31,7 +31,7 @@ func TestFileIsSparse(t *testing.T) {
 	for off := 0; off < size; off += 1 << 20 { // one unit of each MiB
 		copy(disk[off:], pattern(raw.Unit))
 	}
-	copy(disk[8<<20:10<<20], pattern(2<<20)) // and a run that is allocated ahead
+	copy(disk[8<<20:10<<20], pattern(2<<20)) // and a long run
 	for _, allocate := range []bool{false, true} {
 		name := filepath.Join(t.TempDir(), "disk")
 		f, err := atomicfile.Create(name, atomicfile.Options{Unsynced: true})

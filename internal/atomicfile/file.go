@@ -182,12 +182,24 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 		return 0, f.tooSmall(off + int64(len(p)))
 	}
 	f.dirty.Store(true)
-	n, err := f.f.WriteAt(p, off)
+	n, err := 0, error(nil)
+	for n < len(p) && err == nil {
+		var m int
+		m, err = f.f.WriteAt(p[n:min(len(p), n+writeBytes)], off+int64(n))
+		n += m
+	}
 	if all := f.written.Add(int64(n)); !f.unsynced && all/writeBack != (all-int64(n))/writeBack {
 		f.startWriteBack()
 	}
 	return n, err
 }
+
+// writeBytes is the most that one call writes. For more the kernel fills its
+// cache with pages of 64 KiB and up, and in a virtual machine whose host takes
+// back what is free these are the ones that it has to bring again. (Measured
+// on ext4, Linux 6.18, 3 GiB in pieces of 2 MiB: 2.0 to 3.0 s in calls of 32
+// KiB, 4 to 9 s in calls of 64 KiB, 7 to 14 s undivided.)
+const writeBytes = 32 << 10
 
 // writeBack is after how many bytes written the kernel is told to start
 // writing what it holds. Left to itself it waits for seconds or gigabytes, and
