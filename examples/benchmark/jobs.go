@@ -80,7 +80,7 @@ func (b *bench) makeInputs(ctx context.Context, src, tree, size string) error {
 		"zstd.qcow2":  {"-c", "-o", "compression_type=zstd"},
 	} {
 		fmt.Fprintln(b.log, "making", name)
-		args = append([]string{"convert", "-f", "raw", "-O", "qcow2"}, args...)
+		args = append([]string{"convert", "-W", "-m", "16", "-f", "raw", "-O", "qcow2"}, args...)
 		if _, err := output(ctx, b.reference, append(args, disk, b.path(name))...); err != nil {
 			return err
 		}
