@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -58,8 +59,9 @@ type side struct {
 
 func (b *bench) path(name string) string { return filepath.Join(b.work, name) }
 
-// makeInputs makes disk.raw and the three images of it.
-func (b *bench) makeInputs(ctx context.Context, src, tree, size string) error {
+// makeInputs makes disk.raw and those images of it that jobs of the results
+// begin with.
+func (b *bench) makeInputs(ctx context.Context, src, tree, size string, results []result) error {
 	disk := b.path("disk.raw")
 	if src != "" {
 		fmt.Fprintln(b.log, "reading", src)
@@ -79,6 +81,9 @@ func (b *bench) makeInputs(ctx context.Context, src, tree, size string) error {
 		"zlib.qcow2":  {"-c"},
 		"zstd.qcow2":  {"-c", "-o", "compression_type=zstd"},
 	} {
+		if !slices.ContainsFunc(results, func(r result) bool { return r.job.from == name }) {
+			continue
+		}
 		fmt.Fprintln(b.log, "making", name)
 		args = append([]string{"convert", "-W", "-m", "16", "-f", "raw", "-O", "qcow2"}, args...)
 		if _, err := output(ctx, b.reference, append(args, disk, b.path(name))...); err != nil {

@@ -97,11 +97,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 
-	b := bench{reference: reference, ours: *command, work: work, log: stderr}
-	if err := b.makeInputs(ctx, *src, *tree, *size); err != nil {
-		return err
-	}
-	report := report{Cores: runtime.NumCPU(), Rounds: *rounds, Size: b.size, Allocated: b.allocated}
+	report := report{Cores: runtime.NumCPU(), Rounds: *rounds}
 	for _, m := range []string{unsynced, synced} {
 		if *mode != m && *mode != "both" {
 			continue
@@ -112,6 +108,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			}
 		}
 	}
+	b := bench{reference: reference, ours: *command, work: work, log: stderr}
+	if err := b.makeInputs(ctx, *src, *tree, *size, report.Results); err != nil {
+		return err
+	}
+	report.Size, report.Allocated = b.size, b.allocated
 	for round := range *rounds {
 		for i := range report.Results {
 			r := &report.Results[i]
