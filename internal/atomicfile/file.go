@@ -203,8 +203,9 @@ const writeBytes = 32 << 10
 
 // writeBack is after how many bytes written the kernel is told to start
 // writing what it holds. Left to itself it waits for seconds or gigabytes, and
-// the disk is idle until the sync. (Measured on ext4, 512 MiB: of 0.3 to 0.4 s
-// that the sync took 0.01 to 0.04 are left, and writing takes no longer.)
+// the disk is idle until the sync.
+// (Measured on ext4, a synced conversion of 3 GiB, raw to QCOW2: median 2.5 s
+// with it, 3.6 s without.)
 const writeBack = 16 << 20
 
 // Truncate sets the file's length. A block device's cannot be set: an error if
