@@ -93,7 +93,7 @@ func (s *session) tellComparison(r *convert.Comparison, strict bool, shorter int
 	case r.StatusDiffers >= 0:
 		fmt.Fprintf(s.stdout, "Strict mode: Offset %d block status mismatch!\n", r.StatusDiffers)
 	default:
-		fmt.Fprintf(s.stdout, "Content mismatch at offset %d!\n", r.FirstDifference)
+		fmt.Fprintf(s.stdout, "Content mismatch at offset %d!\n", r.FirstDifference&^511) // the sector, as the reference says it
 	}
 	return 1
 }

@@ -201,3 +201,18 @@ func withoutDiskSize(info string) string {
 	}
 	return b.String()
 }
+
+// A difference inside a sector is told by the sector, as the reference does.
+func TestMismatchAsReference(t *testing.T) {
+	inFolder(t)
+	a := diskBytes(1 << 20)
+	write(t, "a.raw", a)
+	for _, at := range []int{0, 511, 70_000, 1<<20 - 1} {
+		b := bytes.Clone(a)
+		b[at] ^= 1
+		write(t, "b.raw", b)
+		sameAsReference(t, "compare", "-f", "raw", "-F", "raw", "a.raw", "b.raw")
+		write(t, "b.raw", append(bytes.Clone(a), b[at:]...))
+		sameAsReference(t, "compare", "-f", "raw", "-F", "raw", "a.raw", "b.raw")
+	}
+}
