@@ -48,7 +48,7 @@ func toFile(ctx context.Context, name string, disk diskimage.VirtualDisk, stream
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	if err := f.Commit(!r.o.Unsynced); err != nil {
+	if err := f.Commit(); err != nil {
 		return nil, err
 	}
 	if f.Resolved() {

@@ -41,7 +41,7 @@ func TestFileIsSparse(t *testing.T) {
 		writeAll(t, w, disk, 64<<10, 2, nil)
 		require.NoError(t, w.Finish(t.Context()))
 		require.NoError(t, f.Sync())
-		require.NoError(t, f.Commit(true))
+		require.NoError(t, f.Commit())
 		require.NoError(t, exec.Command("sync", name).Run()) // delayed allocation
 		got, err := os.ReadFile(name)
 		require.NoError(t, err)
@@ -78,7 +78,7 @@ func TestBlockDevice(t *testing.T) {
 	require.NoError(t, err)
 	writeAll(t, w, disk, 64<<10, 1, func(off int64) bool { return off == diskimage.BatchSize })
 	require.NoError(t, w.Finish(t.Context()))
-	require.NoError(t, f.Commit(true))
+	require.NoError(t, f.Commit())
 
 	src, err := hostfile.Open(dev)
 	require.NoError(t, err)

@@ -367,7 +367,7 @@ func TestReferenceReadsIt(t *testing.T) {
 	require.NoError(t, err)
 	writeAll(t, w, disk, 64<<10, 4, nil)
 	require.NoError(t, w.Finish(t.Context()))
-	require.NoError(t, f.Commit(false))
+	require.NoError(t, f.Commit())
 	peer.Run(t, "qemu-img", "compare", "-s", "-f", "raw", "-F", "raw", src, dst)
 	require.Equal(t, peer.Run(t, "qemu-img", "map", "--output=json", "-f", "raw", src),
 		peer.Run(t, "qemu-img", "map", "--output=json", "-f", "raw", dst))

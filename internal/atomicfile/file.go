@@ -242,22 +242,19 @@ func (f *File) Sync() error {
 	return nil
 }
 
-// Commit gives the file its final name, in one step. If sync is true, and the
-// file was not made Unsynced, its bytes are made durable first and its name
-// after. An error means that nothing is under the final name but what was there
-// before, and the temporary file is removed; except an error of syncing the
-// folder, which comes after the rename and says so.
+// Commit gives the file its final name, in one step. Unless the file was made
+// Unsynced, its bytes are made durable first and its name after. An error means
+// that nothing is under the final name but what was there before, and the
+// temporary file is removed; except an error of syncing the folder, which comes
+// after the rename and says so.
 //
 // Commit or Abort is called once; after either, both do nothing.
-func (f *File) Commit(sync bool) error {
+func (f *File) Commit() error {
 	if f.done {
 		return nil
 	}
-	sync = sync && !f.unsynced
-	if sync {
-		if err := f.Sync(); err != nil {
-			return errors.Join(err, f.Abort())
-		}
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Abort())
 	}
 	// Closed first: network file systems tell of lost writes here, and Windows
 	// does not rename open files.
@@ -275,7 +272,7 @@ func (f *File) Commit(sync bool) error {
 	}
 	f.done = true
 	f.unlock()
-	if sync {
+	if !f.unsynced {
 		if err := syncFolder(filepath.Dir(f.target)); err != nil {
 			return fmt.Errorf("%s is complete, but its name may not survive a crash: %w", f.target, err)
 		}

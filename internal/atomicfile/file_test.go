@@ -69,13 +69,13 @@ func TestNewFile(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "01234", string(p))
 		require.NoError(t, f.Sync())
-		require.NoError(t, f.Commit(true))
+		require.NoError(t, f.Commit())
 		require.Equal(t, []string{"disk.qcow2"}, entries(t, dir))
 		require.Equal(t, "01234", content(t, name))
 		require.Equal(t, name, f.Name())
 
 		require.NoError(t, f.Abort(), "after Commit it does nothing")
-		require.NoError(t, f.Commit(true), "a second one does nothing")
+		require.NoError(t, f.Commit(), "a second one does nothing")
 		require.Equal(t, "01234", content(t, name))
 	}
 }
@@ -88,7 +88,7 @@ func TestAbortLeavesNothing(t *testing.T) {
 	require.NoError(t, f.Abort())
 	require.NoError(t, f.Abort())
 	require.Empty(t, entries(t, dir))
-	require.NoError(t, f.Commit(true), "after Abort it does nothing")
+	require.NoError(t, f.Commit(), "after Abort it does nothing")
 	require.Empty(t, entries(t, dir))
 }
 
@@ -104,7 +104,7 @@ func TestOldFileIsWholeUntilCommit(t *testing.T) {
 	require.Equal(t, "old", content(t, name))
 	require.NoError(t, f.Sync())
 	require.Equal(t, "old", content(t, name))
-	require.NoError(t, f.Commit(true))
+	require.NoError(t, f.Commit())
 	require.Equal(t, "new", content(t, name))
 	require.Equal(t, "old", content(t, other))
 
@@ -146,9 +146,9 @@ func TestLeftovers(t *testing.T) {
 	put(t, second, "second")
 	require.ElementsMatch(t, append(keep, filepath.Base(second.Name())), entries(t, dir))
 
-	require.NoError(t, running.Commit(false))
+	require.NoError(t, running.Commit())
 	require.Equal(t, "running", content(t, name))
-	require.NoError(t, second.Commit(false))
+	require.NoError(t, second.Commit())
 	require.Equal(t, "second", content(t, name), "the last one wins")
 	require.Len(t, entries(t, dir), len(keep))
 }
@@ -168,7 +168,7 @@ func TestManyAtOnce(t *testing.T) {
 					_, err = f.WriteAt([]byte("whole"), 0)
 				}
 				if err == nil {
-					err = f.Commit(false)
+					err = f.Commit()
 				}
 				if err != nil {
 					done <- err
@@ -193,7 +193,7 @@ func TestLongNames(t *testing.T) {
 		require.True(t, isTemp(filepath.Base(f.Name()), tempPrefix(name)))
 		require.True(t, strings.ToValidUTF8(f.Name(), "?") == f.Name())
 		put(t, f, base)
-		require.NoError(t, f.Commit(false))
+		require.NoError(t, f.Commit())
 		require.Equal(t, base, content(t, name))
 	}
 	// Two names that are cut alike are not each other's.
@@ -229,7 +229,7 @@ func TestCommitFails(t *testing.T) {
 	require.NoError(t, os.Mkdir(name, 0o777))
 	require.NoError(t, os.WriteFile(filepath.Join(name, "old"), []byte("old"), 0o666))
 	var le *os.LinkError
-	require.ErrorAs(t, f.Commit(true), &le)
+	require.ErrorAs(t, f.Commit(), &le)
 	require.Equal(t, []string{"a"}, entries(t, dir))
 	require.Equal(t, "old", content(t, filepath.Join(name, "old")))
 }
@@ -237,14 +237,14 @@ func TestCommitFails(t *testing.T) {
 // TestCommitFailsToClose keeps the old file: the open file is gone, as after
 // an error that only closing tells.
 func TestCommitFailsToClose(t *testing.T) {
-	for _, sync := range []bool{false, true} {
+	for _, unsynced := range []bool{false, true} {
 		dir := t.TempDir()
 		name := filepath.Join(dir, "a")
 		require.NoError(t, os.WriteFile(name, []byte("old"), 0o666))
-		f := create(t, name, Options{})
+		f := create(t, name, Options{Unsynced: unsynced})
 		put(t, f, "new")
 		require.NoError(t, f.OS().Close())
-		require.ErrorIs(t, f.Commit(sync), os.ErrClosed)
+		require.ErrorIs(t, f.Commit(), os.ErrClosed)
 		require.Equal(t, "old", content(t, name))
 		require.Equal(t, []string{"a"}, entries(t, dir))
 	}
@@ -256,7 +256,7 @@ func TestTempFileIsGone(t *testing.T) {
 	if err := os.Remove(f.Name()); err != nil {
 		t.Skip(err) // an open file cannot be removed on Windows
 	}
-	require.True(t, errors.Is(f.Commit(false), fs.ErrNotExist))
+	require.True(t, errors.Is(f.Commit(), fs.ErrNotExist))
 }
 
 // TestLargeFile: what is written early, by several at once, is what was asked
@@ -275,7 +275,7 @@ func TestLargeFile(t *testing.T) {
 		for range pieces {
 			require.NoError(t, <-done)
 		}
-		require.NoError(t, f.Commit(true))
+		require.NoError(t, f.Commit())
 		got, err := os.ReadFile(f.Target())
 		require.NoError(t, err)
 		require.Len(t, got, piece*pieces)

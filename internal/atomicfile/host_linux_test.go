@@ -59,7 +59,7 @@ func TestPreallocatedSpaceIsGivenBack(t *testing.T) {
 	}
 	put(t, f, "x")
 	require.NoError(t, f.Truncate(4096))
-	require.NoError(t, f.Commit(false))
+	require.NoError(t, f.Commit())
 	info, err := os.Stat(f.Target())
 	require.NoError(t, err)
 	require.EqualValues(t, 4096, info.Size())
@@ -99,7 +99,7 @@ func TestBlockDevice(t *testing.T) {
 	require.ErrorContains(t, f.Truncate(1<<20+1), "the image needs 1048577 bytes, the block device has 1048576")
 	_, err = f.WriteAt([]byte("xy"), 1<<20-1)
 	require.ErrorContains(t, err, "the block device has")
-	require.NoError(t, f.Commit(true))
+	require.NoError(t, f.Commit())
 	require.Equal(t, "newo", content(t, dev)[:4])
 	require.Len(t, content(t, dev), 1<<20)
 	require.NoError(t, f.Abort())

@@ -26,18 +26,18 @@ func TestMode(t *testing.T) {
 	plain := filepath.Join(dir, "plain")
 	require.NoError(t, os.WriteFile(plain, nil, 0o666)) // the kernel's own idea of the umask
 	f := create(t, filepath.Join(dir, "new"), Options{})
-	require.NoError(t, f.Commit(false))
+	require.NoError(t, f.Commit())
 	require.Equal(t, mode(t, plain), mode(t, f.Target()))
 
 	f = create(t, filepath.Join(dir, "private"), Options{Perm: 0o600})
-	require.NoError(t, f.Commit(false))
+	require.NoError(t, f.Commit())
 	require.Equal(t, fs.FileMode(0o600), mode(t, f.Target()))
 
 	for _, want := range []fs.FileMode{0o600, 0o640, 0o777, 0o666} {
 		require.NoError(t, os.Chmod(f.Target(), want))
 		f = create(t, f.Target(), Options{Perm: 0o644})
 		require.Equal(t, want, mode(t, f.Name()), "before it is complete")
-		require.NoError(t, f.Commit(false))
+		require.NoError(t, f.Commit())
 		require.Equal(t, want, mode(t, f.Target()))
 	}
 }
@@ -50,7 +50,7 @@ func TestOwner(t *testing.T) {
 	require.NoError(t, os.WriteFile(name, nil, 0o640))
 	require.NoError(t, os.Chown(name, 1234, 4321))
 	f := create(t, name, Options{})
-	require.NoError(t, f.Commit(false))
+	require.NoError(t, f.Commit())
 	info, err := os.Stat(name)
 	require.NoError(t, err)
 	st := info.Sys().(*syscall.Stat_t)
@@ -91,7 +91,7 @@ func TestSymbolicLinks(t *testing.T) {
 			require.Equal(t, at(tt.want), f.Target())
 			require.Equal(t, filepath.Dir(f.Target()), filepath.Dir(f.Name()), "on the target's file system")
 			put(t, f, "new "+tt.link)
-			require.NoError(t, f.Commit(true))
+			require.NoError(t, f.Commit())
 			require.Equal(t, "new "+tt.link, content(t, at(tt.want)))
 			to, err := os.Readlink(at(tt.link))
 			require.NoError(t, err)
@@ -101,7 +101,7 @@ func TestSymbolicLinks(t *testing.T) {
 	// Through a folder that is a link: the name is the caller's own.
 	f := create(t, at("folder/x"), Options{})
 	require.False(t, f.Resolved())
-	require.NoError(t, f.Commit(false))
+	require.NoError(t, f.Commit())
 	require.FileExists(t, at("real/deep/x"))
 
 	require.NoError(t, os.Symlink("loop", at("loop")))
