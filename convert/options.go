@@ -27,7 +27,7 @@ type Options struct {
 	Digest        bool // SHA-256 of the guest disk, computed on the way; default: none
 	Verify        bool // re-open the output, check it and compare its content before it gets its name; default: not
 	Salvage       bool // replace what cannot be read by zeros and report it; default: an error
-	Unsynced      bool // ToFile: do not wait until the data is on the disk; default: wait
+	Unsynced      bool // do not wait until the data is on the disk; default: wait
 	Force         bool // ToFile: write to a block device in place; default: refuse
 
 	// Progress is called with growing numbers, never from two goroutines at

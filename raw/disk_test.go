@@ -218,7 +218,7 @@ func TestMapIsTheReferences(t *testing.T) {
 func TestDigestIsSha256sums(t *testing.T) {
 	path, err := exec.LookPath("sha256sum")
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("sha256sum is not here: %v", err)
 	}
 	name := filepath.Join(t.TempDir(), "disk")
 	sparse(t, name, 3<<20+123)
