@@ -12,6 +12,14 @@ type Block struct {
 	Kind Kind     // Data; or Zero: zeros that must be said because a backing image would show through
 	Enc  Encoding // how Data is encoded; a compressed block is exactly one unit
 	Data []byte   // Plain: Len bytes. Compressed: the bare stream, ending where it ends. Zero: nil
+
+	// Adler32 is the Adler-32 of a compressed block's guest bytes, for a
+	// writer whose [StoredTerms] ask for it.
+	Adler32 uint32
+
+	// Checked says, of a compressed block from a [Stream], that the Adler-32
+	// of its guest bytes follows the stream in Data, as [Stored] has it.
+	Checked bool
 }
 
 // A Batch is what the pipeline moves at once: a guest range with the blocks

@@ -1,6 +1,7 @@
 package diskimage
 
 import (
+	"context"
 	"io"
 	"iter"
 )
@@ -112,7 +113,8 @@ func (s readerSource) Close() error {
 	return nil
 }
 
-// A Stream is a guest disk that can be read once, front to back: a pipe.
+// A Stream is a guest disk that can be read once, front to back: a pipe. What
+// else it can do it says by implementing [Unsorted].
 type Stream interface {
 	io.Closer
 
@@ -127,14 +129,36 @@ type Stream interface {
 	NextBlock(buf []byte) (Block, error)
 }
 
+// An Unsorted is a Stream whose blocks may lie in any order in what it is read
+// from. It returns those that come in ascending order, and refuses the first
+// that does not with [ErrUnsupported], unless AnyOrder was called before the
+// first NextBlock: then it returns all as they come, each guest byte once.
+type Unsorted interface {
+	AnyOrder()
+}
+
 // A StoredReader is a VirtualDisk that can hand over a compressed extent as
 // it is stored.
 type StoredReader interface {
-	// ReadStored returns the bare deflate (RFC 1951) or zstd (RFC 8878) stream
-	// of the compressed extent e, which NextExtent returned whole, using buf's
-	// memory if it is large enough. exact says that the stream ends with the
-	// last byte returned; if not, what follows the stream is to be ignored.
-	ReadStored(e Extent, buf []byte) (stream []byte, exact bool, err error)
+	// ReadStored returns the compressed extent e, which NextExtent returned
+	// whole, using buf's memory if it is large enough.
+	ReadStored(e Extent, buf []byte) (Stored, error)
+}
+
+// Stored is one compressed unit as it lies in an image.
+type Stored struct {
+	// Stream is the bare deflate (RFC 1951) or zstd (RFC 8878) stream, and
+	// what may follow it.
+	Stream []byte
+
+	// Exact says that nothing follows the stream but the checksum, if there is
+	// one; if not, the rest of Stream is to be ignored.
+	Exact bool
+
+	// Adler32 says that the four bytes behind a deflate stream's end are the
+	// Adler-32 of the guest bytes, big-endian (RFC 1950, section 2.2). Whoever
+	// decodes the stream holds it against them.
+	Adler32 bool
 }
 
 // A MapChecker is a VirtualDisk that can tell, without reading guest data,
@@ -143,6 +167,15 @@ type StoredReader interface {
 // metadata.
 type MapChecker interface {
 	CheckMap() error
+}
+
+// An Attester is a VirtualDisk whose container has checksums of the file that
+// the disk is read from, as an OVA's manifest has.
+type Attester interface {
+	// Attest reads that file whole and returns an error of kind [ErrCorrupt] if
+	// it is not what the checksums are of. It is safe to call while the disk is
+	// read, and does so no more than once.
+	Attest(ctx context.Context) error
 }
 
 // A Noter has something to say that is no error: a damaged copy survived, a

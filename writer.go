@@ -50,9 +50,31 @@ type SizeSetter interface {
 // A StoredTaker is a Writer that takes some compressed blocks as they are.
 type StoredTaker interface {
 	// TakesStored reports whether a unit of guest data in this encoding can be
-	// moved in its stored form, and the longest match distance that a deflate
-	// stream may use for that (0: any).
-	TakesStored(enc Encoding, unit int64) (ok bool, maxDistance int)
+	// moved in its stored form, and on which terms.
+	TakesStored(enc Encoding, unit int64) (terms StoredTerms, ok bool)
+}
+
+// StoredTerms say what a writer asks of a unit that it takes in its stored
+// form.
+type StoredTerms struct {
+	MaxDistance int  // the longest match distance that a deflate stream may use, in bytes; 0: any
+	Adler32     bool // Block.Adler32 is needed
+}
+
+// A Scatterer is a Writer that may take batches in any order, and a guest
+// range in several batches whose blocks do not overlap: one whose output has
+// every byte at its guest offset.
+type Scatterer interface {
+	// Scatters reports whether this one does.
+	Scatters() bool
+}
+
+// A Creator makes the further files of an image that consists of several.
+type Creator interface {
+	// Create returns the output for the file of this name, which is a plain
+	// name without a folder: the file is to lie beside the image's own. Who
+	// made the Creator completes, names and closes the files.
+	Create(name string) (Output, error)
 }
 
 // An Output takes an image's bytes. Writers in this module write each byte

@@ -66,14 +66,14 @@ func (d *memDisk) NextExtent(off int64) (diskimage.Extent, error) {
 	return d.extents[i].Clip(off, d.Size()), nil
 }
 
-func (d *memDisk) ReadStored(e diskimage.Extent, buf []byte) ([]byte, bool, error) {
+func (d *memDisk) ReadStored(e diskimage.Extent, buf []byte) (diskimage.Stored, error) {
 	s, ok := d.streams[e.Off]
 	if !ok {
-		return nil, false, errors.New("no such unit")
+		return diskimage.Stored{}, errors.New("no such unit")
 	}
 	// As from a file: followed by what is not the stream's.
 	out := append(buf[:0], s...)
-	return append(out, 0xee, 0xee, 0xee), false, nil
+	return diskimage.Stored{Stream: append(out, 0xee, 0xee, 0xee)}, nil
 }
 
 // patchworkDisk makes a disk of pieces of all kinds, some of which lie about

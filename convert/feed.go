@@ -188,7 +188,7 @@ func (s *diskFeed) movable(e diskimage.Extent) bool {
 		e.Off%s.unit != 0 || e.Len != s.unit {
 		return false
 	}
-	ok, _ := s.taker.TakesStored(e.Stored, e.Len)
+	_, ok := s.taker.TakesStored(e.Stored, e.Len)
 	return ok
 }
 
@@ -266,10 +266,11 @@ func (s *diskFeed) move(j *job, w *worker, sp span, blk *diskimage.Block) (bool,
 	}
 	have := len(j.Stored)
 	arena := j.Stored[have:cap(j.Stored)]
-	stream, _, err := sr.ReadStored(e, arena)
+	stored, err := sr.ReadStored(e, arena)
 	if err != nil {
 		return false, err
 	}
+	stream := stored.Stream
 	res, err := w.dec.Decode(blk.Data, stream, e.Stored)
 	if err != nil {
 		// The reader says what is wrong with it, in its own words.
@@ -302,6 +303,6 @@ func takes(t diskimage.StoredTaker, unit, off, n int64, enc diskimage.Encoding, 
 	if t == nil || n != unit || off%unit != 0 || int64(res.Used) >= unit {
 		return false
 	}
-	ok, most := t.TakesStored(enc, n)
-	return ok && (most == 0 || res.MaxDistance <= most)
+	terms, ok := t.TakesStored(enc, n)
+	return ok && (terms.MaxDistance == 0 || res.MaxDistance <= terms.MaxDistance)
 }

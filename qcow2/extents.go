@@ -55,28 +55,29 @@ func (d *Disk) NextExtent(off int64) (diskimage.Extent, error) {
 }
 
 // ReadStored returns the compressed stream of e, as [diskimage.StoredReader]
-// has it. Where the stream ends is known to the sector only: exact is false.
+// has it. Where the stream ends is known to the sector only.
 // Extents of the backing image are its own to read; what a layer above it left
 // of a cluster is refused.
-func (d *Disk) ReadStored(e diskimage.Extent, buf []byte) (stream []byte, exact bool, err error) {
+func (d *Disk) ReadStored(e diskimage.Extent, buf []byte) (diskimage.Stored, error) {
+	none := diskimage.Stored{}
 	if e.Depth > 0 {
 		below, ok := d.backing.(diskimage.StoredReader)
 		if !ok {
-			return nil, false, fmt.Errorf("%s: extent at %#x is of a backing image that stores nothing compressed", Name, e.Off)
+			return none, fmt.Errorf("%s: extent at %#x is of a backing image that stores nothing compressed", Name, e.Off)
 		}
 		e.Depth--
 		return below.ReadStored(e, buf)
 	}
 	if e.Off < 0 || e.Off >= d.size {
-		return nil, false, fmt.Errorf("%s: extent at %d of a disk of %d bytes", Name, e.Off, d.size)
+		return none, fmt.Errorf("%s: extent at %d of a disk of %d bytes", Name, e.Off, d.size)
 	}
 	m, err := d.lookup(e.Off, d.size-e.Off)
 	if err != nil {
-		return nil, false, err
+		return none, err
 	}
 	if m.state != packed || m.n != e.Len || e.Off&(d.clusterSize-1) != 0 {
-		return nil, false, fmt.Errorf("%s: extent at %#x is not one whole compressed cluster", Name, e.Off)
+		return none, fmt.Errorf("%s: extent at %#x is not one whole compressed cluster", Name, e.Off)
 	}
-	stream, err = d.units.readStream(buf, m, e.Off)
-	return stream, false, err
+	stream, err := d.units.readStream(buf, m, e.Off)
+	return diskimage.Stored{Stream: stream}, err
 }

@@ -80,9 +80,9 @@ func TestBackingChain(t *testing.T) {
 	var got []diskimage.Extent
 	for _, e := range disktest.Walk(t, d) {
 		if e.Stored != diskimage.Plain {
-			stream, _, err := d.ReadStored(e, nil)
+			stored, err := d.ReadStored(e, nil)
 			require.NoError(t, err)
-			require.NotEmpty(t, stream)
+			require.NotEmpty(t, stored.Stream)
 			e.HostLen, e.Host = 0, 0
 		}
 		got = append(got, e)

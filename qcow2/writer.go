@@ -189,14 +189,14 @@ func (w *Writer) SetSize(size int64) error {
 // TakesStored reports whether a unit of guest data can be moved as it is
 // stored: it must be a whole cluster in the image's own encoding. The stream
 // must be shorter than the cluster; one that is not is for the caller to decode.
-func (w *Writer) TakesStored(enc diskimage.Encoding, unit int64) (ok bool, maxDistance int) {
+func (w *Writer) TakesStored(enc diskimage.Encoding, unit int64) (terms diskimage.StoredTerms, ok bool) {
 	if enc == diskimage.Plain || enc != w.o.Compression || unit != w.clusterSize() {
-		return false, 0
+		return terms, false
 	}
 	if enc == diskimage.Deflate && w.o.Window < deflateWindowMax {
-		maxDistance = w.o.Window
+		terms.MaxDistance = w.o.Window
 	}
-	return true, maxDistance
+	return terms, true
 }
 
 // Abort gives up. What was written stays in the output and is no image: its

@@ -204,7 +204,7 @@ func TestWriterMoves(t *testing.T) {
 		got := &recorder{prefix: cluster, ordered: true}
 		w, err := NewWriter(got, o)
 		require.NoError(t, err)
-		ok, _ := w.TakesStored(enc, cluster)
+		_, ok := w.TakesStored(enc, cluster)
 		require.True(t, ok)
 		b := w.NewBatch()
 		moved := 0

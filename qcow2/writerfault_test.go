@@ -77,9 +77,9 @@ func TestWriterTakesStored(t *testing.T) {
 	} {
 		w, err := NewWriter(&recorder{}, c.o)
 		require.NoError(t, err)
-		ok, most := w.TakesStored(c.enc, c.unit)
+		terms, ok := w.TakesStored(c.enc, c.unit)
 		require.Equal(t, c.ok, ok, "%+v", c)
-		require.Equal(t, c.most, most, "%+v", c)
+		require.Equal(t, diskimage.StoredTerms{MaxDistance: c.most}, terms, "%+v", c)
 	}
 }
 
