@@ -8,6 +8,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/zero"
+	"github.com/diskimage-go/diskimage/raw"
 )
 
 // counter is a sum that several goroutines add to.
@@ -42,8 +43,13 @@ func (d *guestDigest) add(b *diskimage.Batch) {
 	d.at += b.Len
 }
 
-// chunkSize is the guest range of one hash of a contentHash.
-const chunkSize = 64 << 10
+// The guest ranges of one hash of a contentHash: of a source whose batches are
+// whole, and of one that may give a batch's range in parts, which are made of
+// smaller units.
+const (
+	chunkSize     = 64 << 10
+	partChunkSize = raw.Unit
+)
 
 // maxRegions bounds a contentHash: one sum per region.
 const maxRegions = 1 << 16
@@ -54,18 +60,27 @@ const maxRegions = 1 << 16
 // can be made to collide. Safe for concurrent use.
 type contentHash struct {
 	seed   maphash.Seed
+	chunk  int64 // guest bytes, a power of two
 	region int64 // guest bytes, a power of two
 	said   bool  // zeros in blocks count: over a backing image they differ from nothing
 	sums   []atomic.Uint64
 }
 
+// chunkOf returns the chunk for a source.
+func chunkOf(stream diskimage.Stream) int64 {
+	if _, ok := stream.(diskimage.Unsorted); ok {
+		return partChunkSize
+	}
+	return chunkSize
+}
+
 // newContentHash is for disks of up to size bytes, -1 where that is not known.
 // said is for one layer of them.
-func newContentHash(size int64, said bool) *contentHash {
+func newContentHash(size, chunk int64, said bool) *contentHash {
 	if size < 0 {
 		size = maxRegions << 30
 	}
-	c := &contentHash{seed: maphash.MakeSeed(), region: diskimage.BatchSize, said: said}
+	c := &contentHash{seed: maphash.MakeSeed(), chunk: chunk, region: diskimage.BatchSize, said: said}
 	for size/c.region >= maxRegions {
 		c.region *= 2
 	}
@@ -75,7 +90,7 @@ func newContentHash(size int64, said bool) *contentHash {
 
 // like returns an empty contentHash to be compared with c.
 func (c *contentHash) like() *contentHash {
-	return &contentHash{seed: c.seed, region: c.region, said: c.said, sums: make([]atomic.Uint64, len(c.sums))}
+	return &contentHash{seed: c.seed, chunk: c.chunk, region: c.region, said: c.said, sums: make([]atomic.Uint64, len(c.sums))}
 }
 
 // add takes a batch whose Buf is whole.
@@ -83,8 +98,8 @@ func (c *contentHash) add(b *diskimage.Batch, unit int64) {
 	var h maphash.Hash
 	h.SetSeed(c.seed)
 	var sum uint64
-	for at := int64(0); at < b.Len; at += chunkSize {
-		chunk := b.Buf[at : at+chunkSize]
+	for at := int64(0); at < b.Len; at += c.chunk {
+		chunk := b.Buf[at : at+c.chunk]
 		if !zero.Is(chunk) {
 			sum += hashAt(&h, 0, b.Off+at, chunk)
 		}

@@ -171,6 +171,9 @@ func (r *run) feed(w diskimage.Writer) (feed, func() (int64, error)) {
 		}
 	}
 	s := &streamFeed{stream: r.stream, unit: w.Unit(), taker: taker, o: &r.o}
+	if !r.o.Digest { // which is of the bytes in their order
+		s.scatter(w)
+	}
 	return r.observed(s, w), func() (int64, error) {
 		size := r.stream.Size()
 		r.rep.Data, r.rep.Zeros, r.rep.Moved = s.data, size-s.data, s.moved.get()

@@ -12,10 +12,11 @@ import (
 // A streamFeed plans over a disk that comes front to back: reading is part
 // of the plan, decoding is left to fill.
 type streamFeed struct {
-	stream diskimage.Stream
-	unit   int64 // of the writer
-	taker  diskimage.StoredTaker
-	o      *Options
+	stream    diskimage.Stream
+	unit      int64 // of the writer
+	taker     diskimage.StoredTaker
+	o         *Options
+	scattered bool // blocks may come in any order
 
 	next  int64           // where the next batch starts
 	off   int64           // where the next block may start
@@ -23,10 +24,25 @@ type streamFeed struct {
 	ended bool
 	data  int64 // guest bytes in blocks
 	moved counter
+	buf   []byte // for blocks whose place is not known before they are read
+}
+
+// scatter makes the stream give its blocks in the order in which they lie in
+// it, if both it and the writer can do with that.
+func (s *streamFeed) scatter(w diskimage.Writer) {
+	u, unsorted := s.stream.(diskimage.Unsorted)
+	sc, scatters := w.(diskimage.Scatterer)
+	if unsorted && scatters && sc.Scatters() && s.stream.Size() >= 0 {
+		u.AnyOrder()
+		s.scattered, s.buf = true, make([]byte, diskimage.BatchSize)
+	}
 }
 
 func (s *streamFeed) plan(j *job) (bool, error) {
 	j.extents, j.data = j.extents[:0], 0
+	if s.scattered {
+		return s.gather(j)
+	}
 	for !s.ended || s.held.Len > 0 {
 		if err := s.collect(j); err != nil {
 			return false, err
@@ -80,9 +96,54 @@ func (s *streamFeed) collect(j *job) error {
 	return nil
 }
 
+// gather makes a batch of the blocks that come next, as long as they ascend in
+// one batch's range. The next batch may be of the same range.
+func (s *streamFeed) gather(j *job) (bool, error) {
+	if err := s.hold(); err != nil || s.held.Len == 0 {
+		return false, err
+	}
+	j.Reset(s.held.Off&^(diskimage.BatchSize-1), diskimage.BatchSize)
+	at, end := j.Off, j.Off+j.Len
+	for s.held.Len > 0 && s.held.Off >= at && s.held.Off < end {
+		s.take(j, s.held)
+		at = s.held.Off + s.held.Len
+		s.held = diskimage.Block{}
+		if err := s.hold(); err != nil {
+			return false, err
+		}
+	}
+	j.Len = min(j.Len, s.stream.Size()-j.Off)
+	return true, nil
+}
+
+// hold reads the next block of data unless one is held. That is none at the
+// end.
+func (s *streamFeed) hold() error {
+	for s.held.Len == 0 && !s.ended {
+		b, err := s.stream.NextBlock(s.buf)
+		if err == io.EOF {
+			s.ended = true
+			break
+		}
+		if err == nil {
+			err = s.sane(b)
+		}
+		if err != nil {
+			return err
+		}
+		if b.Kind == diskimage.Data {
+			s.held = b
+		}
+	}
+	return nil
+}
+
 // sane holds a block against what Stream promises.
 func (s *streamFeed) sane(b diskimage.Block) error {
 	last := b.Off + b.Len - 1
+	if s.scattered && (b.Off%s.unit != 0 || b.Len%s.unit != 0 && last+1 != s.stream.Size()) {
+		return fmt.Errorf("convert: the stream's block of %d bytes at %d is no whole unit", b.Len, b.Off)
+	}
 	if b.Off < s.off || b.Len <= 0 || b.Kind == diskimage.Data &&
 		(b.Enc == diskimage.Plain && int64(len(b.Data)) != b.Len || b.Off/diskimage.BatchSize != last/diskimage.BatchSize) {
 		return fmt.Errorf("convert: the stream's block of %d bytes at %d is out of order or has no place", b.Len, b.Off)
@@ -101,7 +162,9 @@ func (s *streamFeed) take(j *job, b diskimage.Block) {
 		}
 		b.Data = place
 	} else {
-		b.Data = append([]byte(nil), b.Data...)
+		have := len(j.Stored)
+		j.Stored = append(j.Stored, b.Data...)
+		b.Data = j.Stored[have:len(j.Stored):len(j.Stored)]
 	}
 	j.Blocks = append(j.Blocks, b)
 }

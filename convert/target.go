@@ -89,7 +89,7 @@ func (r *run) toOutput(ctx context.Context, out diskimage.Output, synced bool) e
 		if _, ok := out.(io.ReaderAt); !ok {
 			return errors.New("convert: an output that cannot be read back cannot be verified")
 		}
-		r.content = newContentHash(r.targetSize(), r.o.OnlyTop)
+		r.content = newContentHash(r.targetSize(), chunkOf(r.stream), r.o.OnlyTop)
 	}
 	m := &meter{out: out, sync: synced}
 	w, err := newWriter(m.asOutput(), r.targetSize(), r.o)

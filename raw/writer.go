@@ -28,6 +28,9 @@ type WriterOptions struct {
 // gaps between batches too: a gap by the batch that follows it, or by Finish.
 // Batches that are stored in order are written in ascending order, so that an
 // output for a pipe needs no more than one buffer.
+//
+// A Writer that leaves zeros out has nothing to write between batches, and so
+// takes them in any order (diskimage.Scatterer).
 type Writer struct {
 	out    diskimage.Output
 	sparse bool         // zeros are left out
@@ -42,6 +45,7 @@ type Writer struct {
 var (
 	_ diskimage.Writer     = (*Writer)(nil)
 	_ diskimage.SizeSetter = (*Writer)(nil)
+	_ diskimage.Scatterer  = (*Writer)(nil)
 )
 
 // NewWriter returns a Writer to out. Where the size is known and the output's
@@ -82,13 +86,18 @@ func (w *Writer) SetSize(size int64) error {
 	return nil
 }
 
+// Scatters reports whether zeros are left out: then Place takes batches in any
+// order, and several of one guest range as long as their blocks do not overlap,
+// which is for the caller to see to.
+func (w *Writer) Scatters() bool { return w.sparse }
+
 // Place finds out which gap before the batch is the batch's to fill.
 func (w *Writer) Place(b *diskimage.Batch) error {
 	p, err := planOf(b)
 	if err != nil {
 		return err
 	}
-	if b.Off < w.batches {
+	if b.Off < w.batches && !w.sparse {
 		return fmt.Errorf("raw: the batch at %d comes after one that ends at %d", b.Off, w.batches)
 	}
 	w.batches = b.Off + b.Len
