@@ -59,7 +59,7 @@ func TestCheckMapChain(t *testing.T) {
 	base.SetL2(1, base.Get64(base.L2Entry(0)))
 	err := check()
 	require.ErrorIs(t, err, diskimage.ErrCorrupt)
-	require.ErrorContains(t, err, `backing file "base.qcow2": l2 table 0: entry 1`)
+	require.ErrorContains(t, err, `backing file "base.qcow2": qcow2: l2 table 0: entry 1`)
 }
 
 // TestCheckCases holds Check and CheckMap against the list of hostile input.

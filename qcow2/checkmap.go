@@ -28,12 +28,7 @@ func (d *Disk) CheckMap() error {
 	if err := checkMap(d, 0); err != nil {
 		return err
 	}
-	if below, ok := d.backing.(diskimage.MapChecker); ok {
-		if err := below.CheckMap(); err != nil {
-			return within(err, "backing file %s", diskimage.Quote(d.h.backingName))
-		}
-	}
-	return nil
+	return d.below.CheckMap()
 }
 
 // sharers returns how many entries may point into one host cluster.

@@ -28,7 +28,7 @@ func (d *Disk) NextExtent(off int64) (diskimage.Extent, error) {
 			return diskimage.Extent{}, err
 		}
 		// Data that ReadAt fails for: whoever salvages fills it and says so.
-		d.notes.add("%v", err)
+		d.notes.Add("%v", err)
 		e.Host = -1
 		return e, nil
 	}
@@ -42,7 +42,7 @@ func (d *Disk) NextExtent(off int64) (diskimage.Extent, error) {
 	case zeros:
 		e.Kind = diskimage.Zero
 	default:
-		e, err = d.backingExtent(off, m.n)
+		e, err = d.below.Extent(off, m.n)
 		if err == nil && e.Kind == diskimage.Hole && e.Depth == 1 {
 			e.Host = m.host
 			if e.Host >= 0 && d.h.hasDataFile() {
@@ -61,12 +61,7 @@ func (d *Disk) NextExtent(off int64) (diskimage.Extent, error) {
 func (d *Disk) ReadStored(e diskimage.Extent, buf []byte) (diskimage.Stored, error) {
 	none := diskimage.Stored{}
 	if e.Depth > 0 {
-		below, ok := d.backing.(diskimage.StoredReader)
-		if !ok {
-			return none, fmt.Errorf("%s: extent at %#x is of a backing image that stores nothing compressed", Name, e.Off)
-		}
-		e.Depth--
-		return below.ReadStored(e, buf)
+		return d.below.ReadStored(e, buf)
 	}
 	if e.Off < 0 || e.Off >= d.size {
 		return none, fmt.Errorf("%s: extent at %d of a disk of %d bytes", Name, e.Off, d.size)

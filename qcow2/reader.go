@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/chain"
+	"github.com/diskimage-go/diskimage/internal/notes"
 )
 
 // DefaultCacheBytes is what [Options.CacheBytes] means by 0.
@@ -80,13 +82,13 @@ type image struct {
 
 	data     diskimage.Source // holds the guest's clusters: src, or the data file; nil if that was not opened
 	dataSize int64
-	backing  diskimage.VirtualDisk // nil if there is none or it was not opened
+	below    chain.Below // the backing image
 
 	tables    *tableCache
 	units     unitReader
 	snapshots []Snapshot
 	bitmaps   []Bitmap
-	notes     notes
+	notes     notes.List
 }
 
 // Open opens a QCOW2 image of version 2 or 3 and shows its disk. It reads the
@@ -129,7 +131,9 @@ func Open(ctx context.Context, src diskimage.Source, o Options) (*Disk, error) {
 		tables:      newTableCache(src, o.CacheBytes),
 	}
 	img.units.init(src, img.clusterSize, h.encoding())
-	img.notes.list = slices.Concat(o.Notes, h.notes)
+	img.notes.Format = Name
+	img.notes.Start(slices.Concat(o.Notes, h.notes))
+	img.below = chain.Below{Format: Name, Ref: img.reference(diskimage.RoleBacking, o)}
 	if err := img.readLists(); err != nil {
 		return nil, err
 	}
@@ -176,13 +180,13 @@ func (img *image) readLists() (err error) {
 		if errors.Is(err, diskimage.ErrLimit) {
 			return err
 		}
-		img.notes.add("%d of %d snapshots are listed: %v", len(img.snapshots), img.h.nbSnapshots, err)
+		img.notes.Add("%d of %d snapshots are listed: %v", len(img.snapshots), img.h.nbSnapshots, err)
 	}
 	if img.bitmaps, err = readBitmaps(img.src, img.h); err != nil {
-		img.notes.add("%d of %d bitmaps are listed: %v", len(img.bitmaps), img.h.bitmapsExt.nbBitmaps, err)
+		img.notes.Add("%d of %d bitmaps are listed: %v", len(img.bitmaps), img.h.bitmapsExt.nbBitmaps, err)
 	}
 	if img.h.hasBitmaps && img.h.autoclear&autoclearBitmaps == 0 {
-		img.notes.add("the bitmaps are inconsistent: a program that does not know them wrote to the image")
+		img.notes.Add("the bitmaps are inconsistent: a program that does not know them wrote to the image")
 	}
 	return nil
 }
@@ -240,7 +244,7 @@ func (d *Disk) readRun(p []byte, off int64, m mapping) error {
 	switch m.state {
 	case plain:
 		if d.data == nil {
-			return d.refuseSkipped(diskimage.RoleDataFile)
+			return d.refuseSkippedData()
 		}
 		return readFull(d.data, p, m.host, "data")
 	case packed:
@@ -249,7 +253,7 @@ func (d *Disk) readRun(p []byte, off int64, m mapping) error {
 		clear(p)
 		return nil
 	default:
-		return d.readBacking(p, off)
+		return d.below.Read(p, off)
 	}
 }
 
@@ -258,13 +262,13 @@ func (d *Disk) Close() error {
 	if d.snapshot {
 		return nil
 	}
-	return errors.Join(closeAny(d.backing), d.closeData(), closeAny(d.src))
+	return errors.Join(d.below.Close(), d.closeData(), closeAny(d.src))
 }
 
 // Changed returns an error of kind [diskimage.ErrChanged] if a file that the
 // disk reads is not what it was when it was opened, as far as that is known.
 func (d *Disk) Changed() error {
-	for _, v := range []any{d.src, d.data, d.backing} {
+	for _, v := range []any{d.src, d.data, d.below.Disk} {
 		if c, ok := v.(diskimage.ChangeDetector); ok {
 			if err := c.Changed(); err != nil {
 				return err

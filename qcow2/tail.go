@@ -10,7 +10,7 @@ func (img *image) noteTail() {
 	if img.h.dirty() || !img.counted(0) || img.counted((img.fileSize-1)>>img.clusterBits) {
 		return
 	}
-	img.notes.add("the file goes on behind the last cluster in use: its end, at %#x, is not part of the image", img.fileSize)
+	img.notes.Add("the file goes on behind the last cluster in use: its end, at %#x, is not part of the image", img.fileSize)
 }
 
 // counted reports whether a host cluster's refcount is above 0, or cannot be
