@@ -8,7 +8,6 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/codec"
-	"github.com/diskimage-go/diskimage/internal/zero"
 )
 
 // sectorSlack is what the sectors around a compressed unit add to it.
@@ -43,14 +42,13 @@ type diskFeed struct {
 	disk  diskimage.VirtualDisk
 	size  int64
 	unit  int64 // of the writer
-	taker diskimage.StoredTaker
+	mover *mover
 	o     *Options
 	whole bool // fill Buf's gaps with zeros: a digest or a verification wants to see all of it
 
 	off    int64 // plan's cursor
 	held   diskimage.Extent
 	counts struct{ data, zeros, holes int64 } // plan's
-	moved  counter
 	lost   *losses
 }
 
@@ -182,21 +180,12 @@ func (w *worker) addZero(off, end, unit, size int64) {
 	}
 }
 
-// movable reports whether the extent may be handed over as it is stored.
-func (s *diskFeed) movable(e diskimage.Extent) bool {
-	if s.taker == nil || e.Kind != diskimage.Data || e.Stored == diskimage.Plain || s.o.AllocateZeros || s.o.Salvage ||
-		e.Off%s.unit != 0 || e.Len != s.unit {
-		return false
-	}
-	_, ok := s.taker.TakesStored(e.Stored, e.Len)
-	return ok
-}
-
 func (s *diskFeed) fill(ctx context.Context, j *job, w *worker) error {
 	w.spans = w.spans[:0]
 	for _, e := range j.extents {
+		_, movable := s.mover.terms(e.Off, e.Len, e.Stored)
 		switch {
-		case s.movable(e):
+		case movable && e.Kind == diskimage.Data:
 			w.spans = append(w.spans, span{off: e.Off, end: e.End(), kind: diskimage.Data, extent: e})
 		case e.Kind == diskimage.Zero && s.o.OnlyTop:
 			w.addZero(e.Off, e.End(), s.unit, s.size)
@@ -226,7 +215,7 @@ func (s *diskFeed) fillSpan(j *job, w *worker, sp span) error {
 	}
 	blk.Data = j.Buf[sp.off-j.Off : sp.end-j.Off]
 	if sp.extent.Len > 0 {
-		if moved, err := s.move(j, w, sp, &blk); moved || err != nil {
+		if moved, err := s.move(j, w, sp.extent, &blk); moved || err != nil {
 			return err
 		}
 	} else if err := s.read(blk.Data, sp.off); err != nil {
@@ -255,13 +244,11 @@ func (s *diskFeed) read(p []byte, off int64) error {
 	return s.salvage(p, off)
 }
 
-// move reads a compressed unit as it is stored and decodes it to its place in
-// Buf: nothing is passed on that was not proven sound. It reports false when
-// the unit must be encoded anew, with blk as plain data.
-func (s *diskFeed) move(j *job, w *worker, sp span, blk *diskimage.Block) (bool, error) {
-	sr := s.disk.(diskimage.StoredReader) // diskFeed has a taker only if it is one
-	e := sp.extent
-	if cap(j.Stored) == 0 { // what is kept of a stream is shorter than its unit
+// move reads a compressed unit as it is stored. It reports false when the unit
+// must be encoded anew, with blk as plain data.
+func (s *diskFeed) move(j *job, w *worker, e diskimage.Extent, blk *diskimage.Block) (bool, error) {
+	sr := s.disk.(diskimage.StoredReader) // the mover has a taker only if it is one
+	if cap(j.Stored) == 0 {               // what is kept of a stream is shorter than its unit
 		j.Stored = make([]byte, 0, diskimage.BatchSize+2*s.unit+2*sectorSlack)
 	}
 	have := len(j.Stored)
@@ -270,39 +257,24 @@ func (s *diskFeed) move(j *job, w *worker, sp span, blk *diskimage.Block) (bool,
 	if err != nil {
 		return false, err
 	}
-	stream := stored.Stream
-	res, err := w.dec.Decode(blk.Data, stream, e.Stored)
-	if err != nil {
+	unit, place := *blk, blk.Data
+	unit.Enc, unit.Data = e.Stored, nil
+	switch verdict, err := s.mover.judge(w, place, &unit, stored); {
+	case err != nil:
 		// The reader says what is wrong with it, in its own words.
-		if _, rerr := s.disk.ReadAt(blk.Data, e.Off); rerr != nil && !errors.Is(rerr, io.EOF) {
+		if _, rerr := s.disk.ReadAt(place, e.Off); rerr != nil && !errors.Is(rerr, io.EOF) {
 			return false, rerr
 		}
-		return false, fmt.Errorf("convert: the compressed unit at guest offset %d is damaged: %w", e.Off, err)
-	}
-	if !takes(s.taker, s.unit, e.Off, e.Len, e.Stored, res) {
+		return false, err
+	case verdict == asData:
 		return false, nil
-	}
-	if zero.Is(blk.Data) {
-		if s.o.OnlyTop {
-			j.Blocks = append(j.Blocks, diskimage.Block{Off: blk.Off, Len: blk.Len, Kind: diskimage.Zero})
+	case verdict == asIs:
+		if n := len(unit.Data); n <= len(arena) && &unit.Data[0] == &arena[0] {
+			j.Stored = j.Stored[:have+n]
 		}
-		return true, nil
+		j.Blocks = append(j.Blocks, unit)
+	case s.o.OnlyTop:
+		j.Blocks = append(j.Blocks, diskimage.Block{Off: blk.Off, Len: blk.Len, Kind: diskimage.Zero})
 	}
-	if res.Used > 0 && len(arena) > 0 && &stream[0] == &arena[0] {
-		j.Stored = j.Stored[:have+res.Used]
-	}
-	blk.Enc, blk.Data = e.Stored, stream[:res.Used]
-	j.Blocks = append(j.Blocks, *blk)
-	s.moved.add(sp.end - sp.off)
 	return true, nil
-}
-
-// takes reports whether the writer takes a unit that was decoded with result
-// res in its stored form.
-func takes(t diskimage.StoredTaker, unit, off, n int64, enc diskimage.Encoding, res codec.Result) bool {
-	if t == nil || n != unit || off%unit != 0 || int64(res.Used) >= unit {
-		return false
-	}
-	terms, ok := t.TakesStored(enc, n)
-	return ok && (terms.MaxDistance == 0 || res.MaxDistance <= terms.MaxDistance)
 }

@@ -28,6 +28,7 @@ type Options struct {
 	Verify        bool // re-open the output, check it and compare its content before it gets its name; default: not
 	Salvage       bool // replace what cannot be read by zeros and report it; default: an error
 	Unsynced      bool // do not wait until the data is on the disk; default: wait
+	TrustStored   bool // VMDK to compressed QCOW2: move compressed grains without decoding and verifying them; excludes whatever needs their data. Default: each is proven sound
 	Force         bool // ToFile: write to a block device in place; default: refuse
 
 	// Progress is called with growing numbers, never from two goroutines at
@@ -73,6 +74,7 @@ type Report struct {
 	Zeros      int64            // guest bytes of the source that its map tells to be zeros
 	Holes      int64            // guest bytes of the source that no layer holds
 	Moved      int64            // guest bytes that were moved in their compressed form
+	Unverified int64            // those of them that nobody has looked at, see Options.TrustStored
 	Written    int64            // bytes written to the target
 	Digest     []byte           // SHA-256 of the source's guest disk, if asked for
 	Verified   bool             // the output was read back and found equal

@@ -29,6 +29,7 @@ type run struct {
 
 	content *contentHash // of the source, if Verify
 	written int64        // bytes
+	far     int64        // units moved with a window beyond strictWindow
 	lost    losses
 }
 
@@ -37,7 +38,11 @@ func newRun(disk diskimage.VirtualDisk, stream diskimage.Stream, o Options) (*ru
 	if err != nil {
 		return nil, err
 	}
-	return &run{o: o, disk: disk, stream: stream, start: time.Now(), phase: Converting}, nil
+	r := &run{o: o, disk: disk, stream: stream, start: time.Now(), phase: Converting}
+	if err := r.checkTrust(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // check looks at the source before anything is written: at its tables, where
@@ -158,25 +163,30 @@ func (r *run) convert(ctx context.Context, w diskimage.Writer) (err error) {
 // feed returns where batches come from, and what is to be done at the end:
 // it gives the source's size.
 func (r *run) feed(w diskimage.Writer) (feed, func() (int64, error)) {
-	taker, _ := w.(diskimage.StoredTaker)
+	m := &mover{unit: w.Unit(), trust: r.o.TrustStored}
+	if !r.o.AllocateZeros && !r.o.Salvage {
+		m.taker, _ = w.(diskimage.StoredTaker)
+	}
 	whole := r.o.Digest || r.content != nil
 	if r.disk != nil {
 		if _, ok := r.disk.(diskimage.StoredReader); !ok {
-			taker = nil
+			m.taker = nil
 		}
-		s := &diskFeed{disk: r.disk, size: r.disk.Size(), unit: w.Unit(), taker: taker, o: &r.o, whole: whole, lost: &r.lost}
+		s := &diskFeed{disk: r.disk, size: r.disk.Size(), unit: w.Unit(), mover: m, o: &r.o, whole: whole, lost: &r.lost}
 		return r.observed(s, w), func() (int64, error) {
-			r.rep.Data, r.rep.Zeros, r.rep.Holes, r.rep.Moved = s.counts.data, s.counts.zeros, s.counts.holes, s.moved.get()
+			r.rep.Data, r.rep.Zeros, r.rep.Holes = s.counts.data, s.counts.zeros, s.counts.holes
+			r.account(m)
 			return s.size, changed(r.disk)
 		}
 	}
-	s := &streamFeed{stream: r.stream, unit: w.Unit(), taker: taker, o: &r.o}
+	s := &streamFeed{stream: r.stream, unit: w.Unit(), mover: m, o: &r.o}
 	if !r.o.Digest { // which is of the bytes in their order
 		s.scatter(w)
 	}
 	return r.observed(s, w), func() (int64, error) {
 		size := r.stream.Size()
-		r.rep.Data, r.rep.Zeros, r.rep.Moved = s.data, size-s.data, s.moved.get()
+		r.rep.Data, r.rep.Zeros = s.data, size-s.data
+		r.account(m)
 		if r.o.Size > 0 && r.o.Size < size {
 			return 0, fmt.Errorf("convert: a target of %d bytes cannot hold a disk of %d", r.o.Size, size)
 		}
@@ -229,6 +239,7 @@ func (r *run) progress(j *job) {
 
 // report closes the account.
 func (r *run) report() *Report {
+	r.noteMoved()
 	r.rep.Unreadable = r.lost.sorted()
 	r.rep.Written = r.written
 	r.rep.Duration = time.Since(r.start)

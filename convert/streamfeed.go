@@ -6,7 +6,6 @@ import (
 	"io"
 
 	"github.com/diskimage-go/diskimage"
-	"github.com/diskimage-go/diskimage/internal/zero"
 )
 
 // A streamFeed plans over a disk that comes front to back: reading is part
@@ -14,7 +13,7 @@ import (
 type streamFeed struct {
 	stream    diskimage.Stream
 	unit      int64 // of the writer
-	taker     diskimage.StoredTaker
+	mover     *mover
 	o         *Options
 	scattered bool // blocks may come in any order
 
@@ -22,8 +21,7 @@ type streamFeed struct {
 	off   int64           // where the next block may start
 	held  diskimage.Block // read, but of a later batch; its Data is its own
 	ended bool
-	data  int64 // guest bytes in blocks
-	moved counter
+	data  int64  // guest bytes in blocks
 	buf   []byte // for blocks whose place is not known before they are read
 }
 
@@ -179,17 +177,13 @@ func (s *streamFeed) fill(_ context.Context, j *job, w *worker) error {
 		clear(j.Buf[at-j.Off : b.Off-j.Off])
 		at = b.Off + b.Len
 		if b.Enc != diskimage.Plain {
-			res, err := w.dec.Decode(place, b.Data, b.Enc)
-			if err != nil {
-				return fmt.Errorf("convert: the compressed unit at guest offset %d is damaged: %w", b.Off, err)
-			}
-			if zero.Is(place) {
+			switch verdict, err := s.mover.judge(w, place, &b, diskimage.Stored{Stream: b.Data, Exact: b.Checked, Adler32: b.Checked}); {
+			case err != nil:
+				return err
+			case verdict == asZeros:
 				continue
-			}
-			if takes(s.taker, s.unit, b.Off, b.Len, b.Enc, res) && !s.o.AllocateZeros {
-				b.Data = b.Data[:res.Used]
+			case verdict == asIs:
 				w.spans = append(w.spans, span{off: b.Off, end: at, stored: b})
-				s.moved.add(b.Len)
 				continue
 			}
 		}

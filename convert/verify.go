@@ -84,7 +84,7 @@ func checkStructure(ctx context.Context, img diskimage.Source, f Format) error {
 func (r *run) contentOf(ctx context.Context, d diskimage.VirtualDisk, unit int64) (*contentHash, error) {
 	content := r.content.like()
 	o := Options{OnlyTop: r.o.OnlyTop}
-	src := &diskFeed{disk: d, size: d.Size(), unit: unit, o: &o, whole: true}
+	src := &diskFeed{disk: d, size: d.Size(), unit: unit, mover: &mover{unit: unit}, o: &o, whole: true}
 	batches := make(chan *job, r.o.Workers+1) // room for all there are: no send waits
 	back := make(chan *job, cap(batches))
 	for range cap(back) {

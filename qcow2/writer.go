@@ -193,8 +193,8 @@ func (w *Writer) TakesStored(enc diskimage.Encoding, unit int64) (terms diskimag
 	if enc == diskimage.Plain || enc != w.o.Compression || unit != w.clusterSize() {
 		return terms, false
 	}
-	if enc == diskimage.Deflate && w.o.Window < deflateWindowMax {
-		terms.MaxDistance = w.o.Window
+	if w.o.Window == deflateWindow {
+		terms.MaxDistance = deflateWindow
 	}
 	return terms, true
 }

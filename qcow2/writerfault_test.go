@@ -69,7 +69,8 @@ func TestWriterTakesStored(t *testing.T) {
 	}{
 		{WriterOptions{}, diskimage.Deflate, 65536, false, 0},
 		{WriterOptions{}, diskimage.Plain, 65536, false, 0},
-		{WriterOptions{Compression: diskimage.Deflate}, diskimage.Deflate, 65536, true, 4096},
+		{WriterOptions{Compression: diskimage.Deflate}, diskimage.Deflate, 65536, true, 0},
+		{WriterOptions{Compression: diskimage.Deflate, Window: 4096}, diskimage.Deflate, 65536, true, 4096},
 		{WriterOptions{Compression: diskimage.Deflate, Window: 32768}, diskimage.Deflate, 65536, true, 0},
 		{WriterOptions{Compression: diskimage.Deflate}, diskimage.Deflate, 4096, false, 0},
 		{WriterOptions{Compression: diskimage.Deflate}, diskimage.Zstd, 65536, false, 0},

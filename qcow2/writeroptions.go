@@ -18,7 +18,7 @@ type WriterOptions struct {
 	RefcountBits int                // 1, 2, 4, 8, 16, 32 or 64; 16 in version 2. Default 16
 	Compression  diskimage.Encoding // Plain: none; Deflate; Zstd, which wants version 3. Default Plain
 	Level        int                // 1 to 9 of Deflate, 1 to 22 of Zstd. Default 0: the codec's own
-	Window       int                // the longest distance of a Deflate match: 4096, which every reader takes, or 32768. Default 0: 4096
+	Window       int                // the longest distance of a Deflate match: 4096, which every reader takes, or 32768. Default 0: 4096 for what the writer encodes, any for streams that are moved
 
 	BackingFile   string // the name of the image below, at most 1023 bytes; it is not opened. Default "": none
 	BackingFormat string // its format in QEMU's words; required with BackingFile, as readers would guess otherwise. Default ""
@@ -29,7 +29,7 @@ type WriterOptions struct {
 
 const (
 	defaultClusterSize = 64 << 10
-	deflateWindow      = 4 << 10  // the default: strict readers inflate with window bits -12, as QEMU writes
+	deflateWindow      = 4 << 10  // strict readers inflate with window bits -12, as QEMU writes
 	deflateWindowMax   = 32 << 10 // RFC 1951
 	deflateLevelMax    = 9
 	zstdLevelMax       = 22
@@ -46,9 +46,6 @@ func (o WriterOptions) withDefaults() (WriterOptions, error) {
 	}
 	if o.RefcountBits == 0 {
 		o.RefcountBits = 1 << defaultRefcountOrder
-	}
-	if o.Compression == diskimage.Deflate && o.Window == 0 {
-		o.Window = deflateWindow
 	}
 	for _, check := range []func(WriterOptions) error{
 		WriterOptions.checkFormat, WriterOptions.checkCompression, WriterOptions.checkBacking,
@@ -86,7 +83,7 @@ func (o WriterOptions) checkCompression() error {
 		}
 	case diskimage.Deflate:
 		switch {
-		case o.Window != deflateWindow && o.Window != deflateWindowMax:
+		case o.Window != 0 && o.Window != deflateWindow && o.Window != deflateWindowMax:
 			return badOption("window", "%d is not %d or %d", o.Window, deflateWindow, deflateWindowMax)
 		case o.Level < 0 || o.Level > deflateLevelMax:
 			return badOption("level", "%d is not between 1 and %d", o.Level, deflateLevelMax)

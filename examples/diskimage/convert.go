@@ -11,7 +11,7 @@ import (
 	"github.com/diskimage-go/diskimage/convert"
 )
 
-const convertSynopsis = "[-f FMT] [-O FMT] [-o OPTIONS] [-c [--level N] [--window 4k|32k]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
+const convertSynopsis = "[-f FMT] [-O FMT] [-o OPTIONS] [-c [--level N] [--window auto|4k|32k] [--trust-compressed]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
 	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--raw-anyway] [--force] [--allow-external[=DIR|any]] SOURCE TARGET"
 
 // A conversion is the command line of convert.
@@ -102,15 +102,18 @@ func (c *conversion) options(s *session) []option {
 		}),
 		parsed(0, "window", func(v string) error {
 			switch v {
+			case "auto":
+				c.window = 0
 			case "4k", "4K", "4096":
 				c.window = 4 << 10
 			case "32k", "32K", "32768":
 				c.window = 32 << 10
 			default:
-				return fmt.Errorf("--window: %s is neither 4k nor 32k", v)
+				return fmt.Errorf("--window: %s is none of auto, 4k and 32k", v)
 			}
 			return nil
 		}),
+		flag(0, "trust-compressed", &c.TrustStored),
 		refused('r', "rate-limit", needsArgument, "the rate is not limited"),
 		refused(0, "bitmaps", noArgument, "bitmaps are not copied"),
 		refused(0, "skip-broken-bitmaps", noArgument, "bitmaps are not copied"),
@@ -201,6 +204,8 @@ func (c *conversion) settle() error {
 		return errors.New("Compression not supported for this file format")
 	case !c.compress && (c.level != 0 || c.window != 0):
 		return errors.New("--level and --window need -c")
+	case c.TrustStored && !c.compress:
+		return errors.New("--trust-compressed needs -O qcow2 -c: what is not moved has to be decoded")
 	case !c.compress && o.qcow2.Compression == diskimage.Zstd:
 		return errors.New("compression_type=zstd needs -c: it would only make the image harder to read")
 	case o.size >= 0:
@@ -326,7 +331,7 @@ func (c *conversion) report(s *session, work func() (*convert.Report, error)) (*
 	}
 	if p != nil {
 		p.event(object{{"event", "report"}, {"size", report.Size}, {"data", report.Data}, {"zeros", report.Zeros}, {"holes", report.Holes},
-			{"moved", report.Moved}, {"written", report.Written}, {"verified", report.Verified}, {"seconds", seconds(report.Duration)}})
+			{"moved", report.Moved}, {"unverified", report.Unverified}, {"written", report.Written}, {"verified", report.Verified}, {"seconds", seconds(report.Duration)}})
 	}
 	return report, nil
 }

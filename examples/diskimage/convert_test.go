@@ -18,7 +18,7 @@ import (
 
 // targets are the ways to write an image.
 var targets = []string{
-	"-O qcow2", "-O raw", "-O qcow2 -c", "-O qcow2 -c -o compression_type=zstd", "-O qcow2 -c --level 6", "-O qcow2 -c --window 32k --level 3",
+	"-O qcow2", "-O raw", "-O qcow2 -c", "-O qcow2 -c -o compression_type=zstd", "-O qcow2 -c --level 6", "-O qcow2 -c --window 32k --level 3", "-O qcow2 -c --window auto",
 	"-O qcow2 -o compat=v2", "-O qcow2 -o compat=0.10 -c --level 1", "-O qcow2 -o cluster_size=512", "-Oqcow2 -ocluster_size=2M,refcount_bits=1 -c",
 	"-O qcow2 -o refcount_bits=64,lazy_refcounts=on,preallocation=off", "-O qcow2 -S 0", "-O raw -S 0", "-O qcow2 -S 4k -m 3 -W", "-O qcow2 -S 512 -T none -U",
 }
@@ -276,7 +276,10 @@ func TestOptionsRefused(t *testing.T) {
 		"convert -O qcow2 -o compat=v2,compression_type=zstd disk.raw out": "compatibility level 1.1",
 		"convert -O qcow2 --level 3 disk.raw out":                          "need -c",
 		"convert -O qcow2 -c --level 10 disk.raw out":                      "between 1 and 9",
-		"convert -O qcow2 -c --window 8k disk.raw out":                     "neither 4k nor 32k",
+		"convert -O qcow2 -c --window 8k disk.raw out":                     "none of auto, 4k and 32k",
+		"convert -O qcow2 --trust-compressed disk.raw out":                 "needs -O qcow2 -c",
+		"convert -O qcow2 -c --trust-compressed --digest disk.raw out":     "a digest and a verification need the data",
+		"convert -O qcow2 -c --trust-compressed disk.raw out":              "only the grains of a VMDK image",
 		"convert -O qcow2 -S 128k disk.raw out":                            "option '-S' with 131072 is not supported",
 		"convert -O qcow2 -o cluster_size=512 -S 4k disk.raw out":          "option '-S' with 4096 is not supported",
 		"convert -S 512 disk.raw out":                                      "option '-S' with 512 is not supported",

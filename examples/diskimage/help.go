@@ -71,7 +71,8 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   -F FMT             format of the second image, or of the backing file
   -O FMT             format of the target, raw if not given
   -o NAME=VALUE,...  of the target; -o help tells which
-  -c                 compress (qcow2), with a level and a match window
+  -c                 compress (qcow2), with a level and a match window: auto is
+                     4k for what is compressed, any for what was and is moved
   -B FILE, -b FILE   backing file of the target
   -l SNAPSHOT        the disk as an internal snapshot has it
   -S SIZE            0: allocate everything; 4k: leave zeros out (default)
@@ -86,6 +87,8 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   --output human|json
   --verify           read the target back before it gets its name
   --digest           print the SHA-256 of the guest's disk
+  --trust-compressed move the grains of a vmdk into a compressed qcow2 without
+                     decoding and verifying them
   --salvage          turn what cannot be read into zeros, and say which
   --raw-anyway       take -f raw at its word, whatever the content looks like
   --force            write to a block device
