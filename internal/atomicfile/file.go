@@ -253,12 +253,7 @@ func (f *File) Commit() error {
 	if f.done {
 		return nil
 	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Abort())
-	}
-	// Closed first: network file systems tell of lost writes here, and Windows
-	// does not rename open files.
-	if err := f.f.Close(); err != nil {
+	if err := f.seal(); err != nil {
 		return errors.Join(err, f.Abort())
 	}
 	if f.temp == "" {
@@ -278,6 +273,16 @@ func (f *File) Commit() error {
 		}
 	}
 	return nil
+}
+
+// seal makes the bytes durable and closes the file. It is closed before it is
+// renamed: network file systems tell of lost writes here, and Windows does not
+// rename open files.
+func (f *File) seal() error {
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.f.Close()
 }
 
 // Abort gives up and removes the temporary file. What was written to a block
