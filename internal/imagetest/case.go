@@ -35,6 +35,8 @@ type Case struct {
 	File string // the name under which it must lie, if that matters
 
 	Build Build
+	Files map[string]Build // that lie beside it
+	Allow bool             // what it names may be opened
 
 	Kind  diskimage.ErrorKind // of the error; "": the image is accepted
 	Stage Stage               // where that error comes
