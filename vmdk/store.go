@@ -38,9 +38,10 @@ func newOutFile(out diskimage.Output) *outFile {
 
 // A segment is bytes for one place in a file.
 type segment struct {
-	file *outFile
-	host int64
-	data []byte
+	file  *outFile
+	host  int64
+	data  []byte
+	zeros int64 // so many zeros, instead of data
 }
 
 const (
@@ -57,7 +58,12 @@ func (p *writePlan) write(f *outFile, host int64, data []byte) {
 			return
 		}
 	}
-	p.writes = append(p.writes, segment{f, host, data})
+	p.writes = append(p.writes, segment{file: f, host: host, data: data})
+}
+
+// writeZeros is write for n zeros, which may be very many.
+func (p *writePlan) writeZeros(f *outFile, host, n int64) {
+	p.writes = append(p.writes, segment{file: f, host: host, zeros: n})
 }
 
 // Store writes the batch. It is safe for concurrent use on different batches.
@@ -89,14 +95,14 @@ func (p *writePlan) store(ctx context.Context) error {
 		return err
 	}
 	for _, s := range p.writes {
-		direct := len(s.data) >= directBytes
+		direct := len(s.data) >= directBytes || s.zeros > 0
 		if direct || into.file != s.file || into.host+int64(len(into.data)) != s.host || len(into.data)+len(s.data) > stagingBytes {
 			if err := flush(); err != nil {
 				return err
 			}
 		}
 		if direct {
-			if err := s.file.writeAt(ctx, s.data, s.host); err != nil {
+			if err := s.store(ctx); err != nil {
 				return err
 			}
 			continue
@@ -109,6 +115,24 @@ func (p *writePlan) store(ctx context.Context) error {
 	err := flush()
 	p.staging = into.data
 	return err
+}
+
+// zeroBytes are written where a segment is zeros, and are never written to.
+var zeroBytes [1 << 20]byte
+
+// store writes the segment by itself.
+func (s segment) store(ctx context.Context) error {
+	if s.zeros == 0 {
+		return s.file.writeAt(ctx, s.data, s.host)
+	}
+	for at := int64(0); at < s.zeros; {
+		n := min(s.zeros-at, int64(len(zeroBytes)))
+		if err := s.file.writeAt(ctx, zeroBytes[:n], s.host+at); err != nil {
+			return err
+		}
+		at += n
+	}
+	return nil
 }
 
 // writeAt writes one piece of the file.
@@ -131,7 +155,7 @@ func (w *Writer) tellAhead(p *writePlan) {
 	if len(p.writes) == 0 {
 		return
 	}
-	last := p.writes[len(p.writes)-1]
+	last := &p.writes[len(p.writes)-1]
 	more := min(p.left, preallocateBytes)
 	if w.compress {
 		more /= 4

@@ -48,6 +48,15 @@ import (
 // The writer holds all that lies before the grains: with grains of 64 KiB 128
 // MiB for each TiB of the disk, of which an operating system takes for real
 // what is used.
+//
+// # Several files
+//
+// The descriptor is the file that is named, and is written last. Beside it lie
+// the extents: of twoGbMaxExtentSparse as above without a descriptor, and no
+// more than two of their tables are held; of monolithicFlat and
+// twoGbMaxExtentFlat the disk's bytes and nothing else. There zeros are left
+// out, in runs of 4 KiB, where unwritten bytes of the outputs read as such;
+// where they do not, all bytes are written.
 type Writer struct {
 	layout
 	o     WriterOptions
@@ -105,7 +114,9 @@ var (
 
 // NewWriter returns a Writer that builds an image in out, of whose optional
 // abilities it uses [diskimage.Truncater], [diskimage.Syncer],
-// [diskimage.Preallocator] and [diskimage.ZeroFiller]. It writes nothing yet.
+// [diskimage.Preallocator] and [diskimage.ZeroFiller]. It writes nothing yet,
+// but has o.Creator make the further files of an image of several (see
+// [ExtentNames]); out is that of the descriptor then.
 //
 // A bad option is an error of kind [diskimage.ErrUnsupported]; a disk that is
 // too large for the kind one of kind [diskimage.ErrLimit].
@@ -123,8 +134,10 @@ func NewWriter(out diskimage.Output, o WriterOptions) (*Writer, error) {
 		w.layout, err = w.newMonolithicSparse()
 	case StreamOptimized:
 		w.layout, err = w.newStreamOptimized()
-	default:
-		err = badOption("subformat", "this version does not write %v images", o.Subformat)
+	case MonolithicFlat, TwoGbMaxExtentFlat:
+		w.layout, err = w.newFlatSet()
+	case TwoGbMaxExtentSparse:
+		w.layout, err = w.newSplitSet()
 	}
 	if err != nil {
 		return nil, err
@@ -167,7 +180,7 @@ func (w *Writer) Unit() int64 { return w.unit() }
 
 // Prefix returns the length of what Finish writes last: header, descriptor and
 // tables of a monolithicSparse image, 0 of a streamOptimized one, which is
-// written in order.
+// written in order, and all of a descriptor that is a file of its own.
 func (w *Writer) Prefix() int64 { return w.prefix() }
 
 // Notes returns what became of the size.
