@@ -65,8 +65,8 @@ func TestWriterDiskLimits(t *testing.T) {
 		{WriterOptions{GrainSize: 2 << 20}, 127 << 40},
 		{WriterOptions{Subformat: StreamOptimized}, 1 << 50},
 	} {
-		c.o.Size = c.most
-		if c.o.Subformat == StreamOptimized || !testing.Short() {
+		if !testing.Short() { // tables of half a GiB
+			c.o.Size = c.most
 			_, err := NewWriter(discard{}, c.o)
 			require.NoError(t, err, "%+v", c.o)
 		}
