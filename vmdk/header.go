@@ -29,9 +29,17 @@ type sparseHeader struct {
 	uncleanShutdown   uint8
 	endLine           [4]byte
 	compressAlgorithm uint16
+
+	// Set by validatePlaces: why one of the grain directories cannot be read.
+	// If that is the primary one, the redundant one can.
+	gdDamage, rgdDamage error
 }
 
-func (h *sparseHeader) redundant() bool  { return h.flags&flagRedundant != 0 && h.rgdOffset != 0 }
+// redundant reports whether there is a redundant grain directory to turn to.
+func (h *sparseHeader) redundant() bool {
+	return h.flags&flagRedundant != 0 && h.rgdOffset != 0 && h.rgdDamage == nil
+}
+
 func (h *sparseHeader) zeroedGTE() bool  { return h.flags&flagZeroedGTE != 0 }
 func (h *sparseHeader) compressed() bool { return h.flags&flagCompressed != 0 }
 func (h *sparseHeader) markers() bool    { return h.flags&flagMarkers != 0 }
@@ -183,10 +191,18 @@ func (h *sparseHeader) validatePlaces(fileSize int64) error {
 			return err
 		}
 	}
-	if h.tables() == 0 {
+	directory := uint64(h.tables()) * gdeBytes
+	if directory == 0 {
 		return nil
 	}
-	return inside(offGdOffset, "gdOffset", h.gdOffset, uint64(h.tables())*gdeBytes)
+	if h.redundant() {
+		h.rgdDamage = inside(offRgdOffset, "rgdOffset", h.rgdOffset, directory)
+	}
+	h.gdDamage = inside(offGdOffset, "gdOffset", h.gdOffset, directory)
+	if h.gdDamage != nil && !h.redundant() {
+		return h.gdDamage
+	}
+	return nil
 }
 
 // readFooter takes the grain directory's offset from the footer, whose copy of

@@ -26,7 +26,7 @@ func soundHeader() sparseHeader {
 }
 
 func TestHeaderEncodesWhatItDecodes(t *testing.T) {
-	h := sparseHeader{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, [4]byte{12, 13, 14, 15}, 16}
+	h := sparseHeader{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, [4]byte{12, 13, 14, 15}, 16, nil, nil}
 	b := h.encode()
 	require.Len(t, b, sparseHeaderLen)
 	got, err := decodeSparseHeader(b)
@@ -76,8 +76,10 @@ func TestHeaderRules(t *testing.T) {
 		{"descriptor of 2 MiB", func(h *sparseHeader) { h.descriptorSize = 4096 }, limit, "header: descriptorSize"},
 		{"descriptor beyond the end", func(h *sparseHeader) { h.descriptorOffset = 120 }, truncated, "header: descriptorOffset"},
 		{"descriptor at 2^64-1", func(h *sparseHeader) { h.descriptorOffset = 1<<64 - 1 }, truncated, "header: descriptorOffset"},
-		{"directory beyond the end", func(h *sparseHeader) { h.gdOffset = 1 << 40 }, truncated, "header: gdOffset"},
-		{"directory in the header", func(h *sparseHeader) { h.gdOffset = 0 }, corrupt, "header: gdOffset"},
+		{name: "primary directory beyond the end", change: func(h *sparseHeader) { h.gdOffset = 1 << 40 }},
+		{name: "redundant directory beyond the end", change: func(h *sparseHeader) { h.rgdOffset = 1 << 40 }},
+		{"directory beyond the end", func(h *sparseHeader) { h.flags, h.gdOffset = 1, 1<<40 }, truncated, "header: gdOffset"},
+		{"directory in the header", func(h *sparseHeader) { h.flags, h.gdOffset = 1, 0 }, corrupt, "header: gdOffset"},
 		{"metadata beyond the end", func(h *sparseHeader) { h.overHead = 129 }, truncated, "header: overHead"},
 		{"no footer", func(h *sparseHeader) { h.gdOffset = gdAtEnd }, truncated, "footer"},
 	} {

@@ -1,45 +1,93 @@
 package vmdk
 
-import (
-	"fmt"
-	"sync"
+import "github.com/diskimage-go/diskimage"
 
-	"github.com/diskimage-go/diskimage"
-)
+// Info is what an image says of itself. Its names come from the image and are
+// not to be trusted.
+type Info struct {
+	CreateType string // in VMware's spelling: "monolithicSparse", ...; "" if the image is an extent without a descriptor
+	CID        uint32 // changes with the content
+	ParentCID  uint32 // the parent's CID; 0xffffffff if there is no parent
+	ParentHint string // the parent's file name; "" if there is no parent
+	Encoding   string // of the descriptor, as it names it; "" if it does not
 
-// maxNotes bounds what a damaged image can make us remember.
-const maxNotes = 100
+	Adapter   string   // ddb.adapterType: "ide", "lsilogic", ...; "" if not said
+	HWVersion string   // ddb.virtualHWVersion; "" if not said
+	Geometry  Geometry // as the disk database says; zeros if it does not say it all
 
-// notes are the notes of an image, each said once. They are safe for
-// concurrent use.
-type notes struct {
-	mu   sync.Mutex
-	list []diskimage.Note
-	more bool // than fit
+	Embedded      bool   // the descriptor lies in the one file of the disk
+	HeaderVersion uint32 // of that file's sparse header; 0 if there is none
+
+	Extents []ExtentInfo
 }
 
-func (s *notes) add(format string, args ...any) {
-	n := diskimage.Note{Format: Name, Text: fmt.Sprintf(format, args...)}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, old := range s.list {
-		if old == n {
-			return
+// An ExtentInfo is what an image says of one extent of its disk.
+type ExtentInfo struct {
+	Access   string // "RW", "RDONLY" or "NOACCESS"
+	Type     string // "FLAT", "SPARSE", "ZERO", "VMFS", "VMFSSPARSE" or "SESPARSE"
+	Sectors  int64  // of 512 bytes
+	FileName string // as the descriptor has it; "" for ZERO
+	Offset   int64  // in the file, in sectors
+
+	GrainSize  int64 // bytes; 0 if the extent is not sparse, or was not opened
+	Compressed bool  // its grains are
+}
+
+// Info returns what the image says of itself.
+func (d *Disk) Info() Info {
+	i := Info{ParentCID: noParentCID}
+	if d.head != nil {
+		i.HeaderVersion = d.head.version
+	}
+	if d.desc != nil {
+		i.CreateType, i.CID, i.ParentCID = d.desc.createType, d.desc.cid, d.desc.parentCID
+		i.ParentHint, i.Encoding = d.desc.parentHint, d.desc.encoding
+		get := func(key string) string { v, _ := d.desc.lookup(key); return v }
+		i.Adapter, i.HWVersion = get("ddb.adapterType"), get("ddb.virtualHWVersion")
+		i.Geometry, _ = d.desc.geometry()
+		i.Embedded = d.head != nil
+	}
+	for _, p := range d.parts {
+		e := ExtentInfo{Sectors: p.size() / sectorSize}
+		if p.line != nil {
+			e = ExtentInfo{Access: string(p.line.access), Type: string(p.line.kind), Sectors: p.line.sectors, FileName: p.line.fileName, Offset: p.line.offset}
+		}
+		if g, ok := p.part.(interface{ grainLayout() (int64, bool) }); ok {
+			e.GrainSize, e.Compressed = g.grainLayout()
+		}
+		i.Extents = append(i.Extents, e)
+	}
+	return i
+}
+
+// grainLayout returns the bytes of a grain, and whether grains are compressed.
+func (s *sparse) grainLayout() (int64, bool) { return s.grain, s.h.compressed() }
+
+// FileName returns the name of the file that extents call i, as the descriptor
+// has it. For 0, the image itself, it is what [Options.Name] said.
+func (d *Disk) FileName(i int) string {
+	for _, p := range d.parts {
+		if p.file == i && i > 0 {
+			return p.line.fileName
 		}
 	}
-	if len(s.list) < maxNotes {
-		s.list = append(s.list, n)
-	} else {
-		s.more = true
+	if i == 0 {
+		return d.name
 	}
+	return ""
 }
 
-func (s *notes) all() []diskimage.Note {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := append([]diskimage.Note(nil), s.list...)
-	if s.more {
-		list = append(list, diskimage.Note{Format: Name, Text: "and more of the kind"})
+// Notes returns what was noted, at opening and while salvaging: of the image,
+// and then of the files that it named.
+func (d *Disk) Notes() []diskimage.Note {
+	all := d.notes.All()
+	for _, p := range d.parts {
+		if p.src != nil {
+			all = append(all, diskimage.NotesOf(p.src)...)
+		}
 	}
-	return list
+	if d.parent.Disk != nil {
+		all = append(all, diskimage.NotesOf(d.parent.Disk)...)
+	}
+	return all
 }

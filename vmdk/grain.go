@@ -1,0 +1,189 @@
+package vmdk
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/adler32"
+	"slices"
+	"sync"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/codec"
+)
+
+// cachedGrains is how many decoded grains are kept, so that small reads in
+// order do not decode each grain over and over.
+const cachedGrains = 4
+
+// A compressed grain is a zlib stream (RFC 1950): two bytes of header, a bare
+// deflate stream, and the big-endian Adler-32 of what it decodes to.
+const (
+	zlibHeaderLen = 2
+	adlerLen      = 4
+	minStreamLen  = zlibHeaderLen + 1 + adlerLen
+)
+
+// A grainReader reads the compressed grains of a sparse extent. It is safe for
+// concurrent use.
+type grainReader struct {
+	s    *sparse
+	most int64     // bytes that a stored grain may take, with its marker
+	pool sync.Pool // of *grainBuffer
+
+	mu     sync.Mutex
+	cached [cachedGrains]cachedGrain
+	next   int // the one to give way
+}
+
+// A grainBuffer is what one reader at a time needs.
+type grainBuffer struct {
+	decoder *codec.Decoder
+	stored  []byte
+	plain   []byte
+}
+
+// A cachedGrain is a decoded grain, known by its guest offset.
+type cachedGrain struct {
+	guest int64
+	plain []byte // nil: none
+}
+
+func (u *grainReader) init(s *sparse) {
+	u.s, u.most = s, 2*s.grain // QEMU
+	u.pool.New = func() any { return &grainBuffer{decoder: codec.NewDecoder()} }
+}
+
+// read fills p with guest bytes of one compressed grain: those at off, which m
+// maps.
+func (u *grainReader) read(p []byte, off int64, m mapping) error {
+	in := off & (u.s.grain - 1)
+	whole := int64(len(p)) == u.s.grain
+	if !whole && u.fromCache(p, in, off-in) {
+		return nil
+	}
+	b := u.pool.Get().(*grainBuffer)
+	defer u.pool.Put(b)
+	stream, err := u.readStream(&b.stored, off-in, m)
+	if err != nil {
+		return err
+	}
+	dst := p
+	if !whole {
+		b.plain = slices.Grow(b.plain[:0], int(u.s.grain))[:u.s.grain] // at most 2 MiB
+		dst = b.plain
+	}
+	if err := u.decode(b.decoder, dst, stream, off-in, m); err != nil {
+		return err
+	}
+	if !whole {
+		copy(p, dst[in:])
+		b.plain = u.intoCache(b.plain, off-in)
+	}
+	return nil
+}
+
+// decode fills dst, of a grain's size, with the grain at the guest offset
+// guest.
+func (u *grainReader) decode(d *codec.Decoder, dst, stream []byte, guest int64, m mapping) error {
+	res, err := d.Decode(dst, stream, diskimage.Deflate)
+	if err == codec.ErrTooShort && u.s.size()-guest < u.s.grain {
+		// QEMU stores no more of the last grain than the disk has.
+		dst = dst[:u.s.size()-guest]
+		res, err = d.Decode(dst, stream, diskimage.Deflate)
+	}
+	switch rest := len(stream) - res.Used; {
+	case err != nil:
+		return u.bad(diskimage.ErrCorrupt, guest, m, "%d bytes do not hold a grain: %v", len(stream), err)
+	case rest < adlerLen:
+		return u.bad(diskimage.ErrCorrupt, guest, m, "the checksum is missing")
+	case rest > adlerLen && u.s.h.markers():
+		return u.bad(diskimage.ErrCorrupt, guest, m, "%d bytes more than the marker says of its %d are none of the stream's", rest-adlerLen, len(stream))
+	}
+	want := binary.BigEndian.Uint32(stream[res.Used:])
+	if got := adler32.Checksum(dst); got != want {
+		return u.bad(diskimage.ErrCorrupt, guest, m, "the data's checksum is %#x, not %#x", got, want)
+	}
+	return nil
+}
+
+// readStream reads the compressed grain at the guest offset guest to *buf, and
+// returns its bare deflate stream with the checksum behind it. If there are no
+// markers more may follow.
+func (u *grainReader) readStream(buf *[]byte, guest int64, m mapping) ([]byte, error) {
+	left := u.s.fileSize - m.host
+	n := min(u.most, left)
+	if u.s.h.markers() {
+		n = m.guess
+	}
+	if err := u.fill(buf, 0, n, guest, m); err != nil {
+		return nil, err
+	}
+	stream := *buf
+	if u.s.h.markers() {
+		if n < grainMarkerLen+minStreamLen {
+			return nil, u.bad(diskimage.ErrTruncated, guest, m, "the file ends %d bytes behind its start", n)
+		}
+		mk := decodeMarker(stream)
+		size := int64(mk.size)
+		switch {
+		case size < minStreamLen || size > u.most-grainMarkerLen:
+			return nil, u.bad(diskimage.ErrCorrupt, guest, m, "the marker's size %d is not in %d to %d", size, minStreamLen, u.most-grainMarkerLen)
+		case mk.val != uint64(guest/sectorSize):
+			return nil, u.bad(diskimage.ErrCorrupt, guest, m, "the marker is of guest sector %#x, not %#x", mk.val, guest/sectorSize)
+		case grainMarkerLen+size > left:
+			return nil, u.bad(diskimage.ErrTruncated, guest, m, "%d bytes end beyond the end of the file at %#x", size, u.s.fileSize)
+		}
+		if grainMarkerLen+size > n {
+			if err := u.fill(buf, n, grainMarkerLen+size, guest, m); err != nil {
+				return nil, err
+			}
+		}
+		stream = (*buf)[grainMarkerLen:][:size]
+	}
+	if len(stream) < minStreamLen {
+		return nil, u.bad(diskimage.ErrTruncated, guest, m, "the file ends %d bytes behind its start", n)
+	}
+	// RFC 1950, section 2.2: deflate, without a preset dictionary.
+	if head := binary.BigEndian.Uint16(stream); head>>8&15 != 8 || head%31 != 0 || head&0x20 != 0 {
+		return nil, u.bad(diskimage.ErrCorrupt, guest, m, "%#04x does not start a zlib stream", head)
+	}
+	return stream[zlibHeaderLen:], nil
+}
+
+// fill reads the bytes from have to want of the grain's place in the file to
+// the same place in *buf.
+func (u *grainReader) fill(buf *[]byte, have, want, guest int64, m mapping) error {
+	b := slices.Grow((*buf)[:have], int(want-have))[:want] // at most 4 MiB, and inside the file
+	*buf = b
+	if err := readFull(u.s.src, b[have:], m.host+have, "grain"); err != nil {
+		return within(err, "guest offset %#x", guest)
+	}
+	return nil
+}
+
+func (u *grainReader) bad(kind diskimage.ErrorKind, guest int64, m mapping, format string, args ...any) error {
+	return fail(kind, m.host, fmt.Sprintf("compressed grain of guest offset %#x", guest), format, args...)
+}
+
+func (u *grainReader) fromCache(p []byte, in, guest int64) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i := range u.cached {
+		if c := &u.cached[i]; c.plain != nil && c.guest == guest {
+			copy(p, c.plain[in:])
+			return true
+		}
+	}
+	return false
+}
+
+// intoCache keeps plain, and returns the memory of the grain that gives way.
+func (u *grainReader) intoCache(plain []byte, guest int64) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c := &u.cached[u.next]
+	u.next = (u.next + 1) % cachedGrains
+	old := c.plain
+	*c = cachedGrain{guest, plain}
+	return old
+}
