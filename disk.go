@@ -141,7 +141,8 @@ type Unsorted interface {
 // it is stored.
 type StoredReader interface {
 	// ReadStored returns the compressed extent e, which NextExtent returned
-	// whole, using buf's memory if it is large enough.
+	// whole, using buf's memory if it is large enough: the stream may start
+	// anywhere in it.
 	ReadStored(e Extent, buf []byte) (Stored, error)
 }
 

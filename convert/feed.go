@@ -269,8 +269,10 @@ func (s *diskFeed) move(j *job, w *worker, e diskimage.Extent, blk *diskimage.Bl
 	case verdict == asData:
 		return false, nil
 	case verdict == asIs:
-		if n := len(unit.Data); n <= len(arena) && &unit.Data[0] == &arena[0] {
-			j.Stored = j.Stored[:have+n]
+		// The stream may lie anywhere in the arena, behind what wraps it, or
+		// where there was more room; both memories end where they started to.
+		if at := cap(arena) - cap(unit.Data); at >= 0 && at < len(arena) && &unit.Data[0] == &arena[at] {
+			j.Stored = j.Stored[:have+at+len(unit.Data)]
 		}
 		j.Blocks = append(j.Blocks, unit)
 	case s.o.OnlyTop:

@@ -28,7 +28,9 @@ const grain = 64 << 10
 type grainDisk struct{ *memDisk }
 
 func (d grainDisk) ReadStored(e diskimage.Extent, buf []byte) (diskimage.Stored, error) {
-	return diskimage.Stored{Stream: append(buf[:0], d.streams[e.Off]...), Exact: true, Adler32: true}, nil
+	const wrapper = 14 // a marker and the zlib header are read along with it
+	stored := append(append(buf[:0], make([]byte, wrapper)...), d.streams[e.Off]...)
+	return diskimage.Stored{Stream: stored[wrapper:], Exact: true, Adler32: true}, nil
 }
 
 // A grainStream is the same disk, front to back.
