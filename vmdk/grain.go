@@ -123,15 +123,9 @@ func (u *grainReader) readStream(buf *[]byte, guest int64, m mapping) ([]byte, e
 		if n < grainMarkerLen+minStreamLen {
 			return nil, u.bad(diskimage.ErrTruncated, guest, m, "the file ends %d bytes behind its start", n)
 		}
-		mk := decodeMarker(stream)
-		size := int64(mk.size)
-		switch {
-		case size < minStreamLen || size > u.most-grainMarkerLen:
-			return nil, u.bad(diskimage.ErrCorrupt, guest, m, "the marker's size %d is not in %d to %d", size, minStreamLen, u.most-grainMarkerLen)
-		case mk.val != uint64(guest/sectorSize):
-			return nil, u.bad(diskimage.ErrCorrupt, guest, m, "the marker is of guest sector %#x, not %#x", mk.val, guest/sectorSize)
-		case grainMarkerLen+size > left:
-			return nil, u.bad(diskimage.ErrTruncated, guest, m, "%d bytes end beyond the end of the file at %#x", size, u.s.fileSize)
+		size, err := u.storedSize(decodeMarker(stream), guest, m)
+		if err != nil {
+			return nil, err
 		}
 		if grainMarkerLen+size > n {
 			if err := u.fill(buf, n, grainMarkerLen+size, guest, m); err != nil {
@@ -148,6 +142,21 @@ func (u *grainReader) readStream(buf *[]byte, guest int64, m mapping) ([]byte, e
 		return nil, u.bad(diskimage.ErrCorrupt, guest, m, "%#04x does not start a zlib stream", head)
 	}
 	return stream[zlibHeaderLen:], nil
+}
+
+// storedSize returns the bytes of the stream behind a grain's marker, which must
+// be that of the grain at the guest offset guest.
+func (u *grainReader) storedSize(mk marker, guest int64, m mapping) (int64, error) {
+	size := int64(mk.size)
+	switch {
+	case size < minStreamLen || size > u.most-grainMarkerLen:
+		return 0, u.bad(diskimage.ErrCorrupt, guest, m, "the marker's size %d is not in %d to %d", size, minStreamLen, u.most-grainMarkerLen)
+	case mk.val != uint64(guest/sectorSize):
+		return 0, u.bad(diskimage.ErrCorrupt, guest, m, "the marker is of guest sector %#x, not %#x", mk.val, guest/sectorSize)
+	case grainMarkerLen+size > u.s.fileSize-m.host:
+		return 0, u.bad(diskimage.ErrTruncated, guest, m, "%d bytes end beyond the end of the file at %#x", size, u.s.fileSize)
+	}
+	return size, nil
 }
 
 // fill reads the bytes from have to want of the grain's place in the file to

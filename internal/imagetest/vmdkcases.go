@@ -290,6 +290,8 @@ func vmdkStreamCases() []Case {
 	v := vmdkBase()
 	v.Dialect = Exported
 	m := v.Build()
+	front := v
+	front.Dialect = FrontIndex
 	grain := func(stream []byte) Build {
 		return func() []byte {
 			v := vmdkBase()
@@ -305,23 +307,21 @@ func vmdkStreamCases() []Case {
 	bad := Zlib(v.Grains[1].Data)
 	binary.BigEndian.PutUint32(bad[len(bad)-4:], adler32.Checksum(v.Grains[1].Data)^1)
 	cases := []Case{
-		{ID: "V29", Name: "footer cut off", Build: func() []byte { return m.Bytes[:m.Footer-sector] }, Kind: truncated, Field: "footer", Off: -1},
-		{ID: "V29", Name: "end-of-stream marker cut off", Build: func() []byte { return m.Bytes[:m.Footer+sector] }, Kind: truncated, Field: "footer", Off: -1},
-		{ID: "V29", Name: "cut inside a grain", Build: func() []byte { return m.Bytes[:m.Data[2]+1000] }, Kind: truncated, Field: "footer", Off: -1},
+		{ID: "V29", Name: "footer cut off", Build: func() []byte { return m.Bytes[:m.Footer-sector] }, Kind: truncated, Field: "footer", Off: m.Footer - 4*sector},
+		{ID: "V29", Name: "end-of-stream marker cut off", Build: func() []byte { return m.Bytes[:m.Footer+sector] }, Kind: truncated, Field: "footer", Off: m.Footer - 2*sector},
+		{ID: "V29", Name: "cut inside a grain", Build: func() []byte { return m.Bytes[:m.Data[2]+1000] }, Kind: truncated, Field: "footer", Off: m.Data[2] + 1000 - 3*sector},
 		{ID: "V30", Name: "directory at the end without a footer", Build: func() []byte {
-			v := vmdkBase()
-			v.Dialect = FrontIndex
-			m := v.Build()
+			m := front.Build()
 			m.Put64(VMDKGDOffset, gdAtEnd)
 			return m.Bytes
-		}, Kind: truncated, Field: "footer", Off: -1},
+		}, Kind: truncated, Field: "footer", Off: int64(len(front.Build().Bytes)) - 3*sector},
 		{ID: "V30", Name: "the footer has none either", Build: exported(func(m *VMDKImage) { m.Put64(m.Footer+VMDKGDOffset, gdAtEnd) }), Kind: corrupt, Field: "gdOffset", Off: m.Footer + VMDKGDOffset},
 		{ID: "V31", Name: "capacity of the footer differs", Build: exported(func(m *VMDKImage) { m.Put64(m.Footer+VMDKCapacity, 128) }), Kind: corrupt, Field: "capacity", Off: m.Footer + VMDKCapacity},
 		{ID: "V31", Name: "descriptor of the footer differs", Build: exported(func(m *VMDKImage) { m.Put64(m.Footer+VMDKDescriptorOffset, 2) }), Kind: corrupt, Field: "descriptor", Off: m.Footer + VMDKDescriptorOffset},
 		{ID: "V31", Name: "grain size of the footer differs", Build: exported(func(m *VMDKImage) { m.Put64(m.Footer+VMDKGrainSize, 32) }), Kind: corrupt, Field: "grainSize", Off: m.Footer + VMDKGrainSize},
-		{ID: "V33", Name: "compressed size 2^32-1", Build: exported(func(m *VMDKImage) { m.Put32(m.Data[1]+8, 1<<32-1) }), Kind: corrupt, Stage: AtRead, Field: "grain", Off: m.Data[1], Guest: vmdkGrain, Check: Corrupt},
-		{ID: "V33", Name: "compressed size 0", Build: exported(func(m *VMDKImage) { m.Put32(m.Data[1]+8, 0) }), Kind: corrupt, Stage: AtRead, Field: "grain", Off: m.Data[1], Guest: vmdkGrain, Check: Corrupt},
-		{ID: "V33", Name: "marker of another grain", Build: exported(func(m *VMDKImage) { m.Put64(m.Data[1], 0) }), Kind: corrupt, Stage: AtRead, Field: "grain", Off: m.Data[1], Guest: vmdkGrain, Check: Corrupt},
+		{ID: "V33", Name: "compressed size 2^32-1", Build: exported(func(m *VMDKImage) { m.Put32(m.Data[1]+8, 1<<32-1) }), Kind: corrupt, Stage: AtRead, Field: "compressed grain", Off: m.Data[1], Guest: vmdkGrain, Check: Corrupt},
+		{ID: "V33", Name: "compressed size 0", Build: exported(func(m *VMDKImage) { m.Put32(m.Data[1]+8, 0) }), Kind: corrupt, Stage: AtRead, Field: "compressed grain", Off: m.Data[1], Guest: vmdkGrain, Check: Corrupt},
+		{ID: "V33", Name: "marker of another grain", Build: exported(func(m *VMDKImage) { m.Put64(m.Data[1], 0) }), Kind: corrupt, Stage: AtRead, Field: "compressed grain", Off: m.Data[1], Guest: vmdkGrain, Check: Corrupt},
 		in(Case{ID: "V34", Name: "Adler-32 wrong", Build: grain(bad), Field: "checksum"}),
 		in(Case{ID: "V35", Name: "a grain of 64 times its size", Build: grain(Zlib(make([]byte, 64*vmdkGrain))), Field: "guest offset 0x2000"}),
 		in(Case{ID: "V35", Name: "a grain too short", Build: grain(Zlib(v.Grains[1].Data[:1000])), Field: "guest offset 0x2000"}),

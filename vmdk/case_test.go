@@ -1,0 +1,152 @@
+package vmdk_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
+	"github.com/diskimage-go/diskimage/internal/imagetest"
+	"github.com/diskimage-go/diskimage/vmdk"
+)
+
+// A folder opens the files that lie beside an image, and records what it is
+// asked for.
+type folder struct {
+	files map[string][]byte
+	asked []string
+}
+
+// folderOf returns the folder that a case's image lies in.
+func folderOf(c imagetest.Case, file []byte) *folder {
+	f := &folder{files: map[string][]byte{}}
+	if c.File != "" {
+		f.files[c.File] = file
+	}
+	for name, build := range c.Files {
+		f.files[name] = build()
+	}
+	return f
+}
+
+func (f *folder) OpenSource(_ context.Context, ref diskimage.Reference) (diskimage.Source, error) {
+	f.asked = append(f.asked, ref.Name)
+	b, ok := f.files[ref.Name]
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: ref.Name, Err: fs.ErrNotExist}
+	}
+	return imagetest.Source(b), nil
+}
+
+func (f *folder) OpenDisk(ctx context.Context, ref diskimage.Reference) (diskimage.VirtualDisk, error) {
+	src, err := f.OpenSource(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return vmdk.Open(ctx, src, vmdk.Options{Name: ref.Name, Opener: f, Depth: ref.Depth})
+}
+
+// limits holds f to what hostile input may cost: two seconds, and 64 MiB that
+// it does not give back.
+func limits(t *testing.T, f func()) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	f()
+	require.Less(t, time.Since(start), 2*time.Second)
+	runtime.ReadMemStats(&after)
+	require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(64<<20))
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(64<<20))
+}
+
+// TestHostileInput reads every row of the list of hostile input, and nothing
+// of it may read well that should not.
+func TestHostileInput(t *testing.T) {
+	for _, c := range imagetest.VMDKCases() {
+		t.Run(c.ID+" "+c.Name, func(t *testing.T) {
+			file := c.Build()
+			limits(t, func() { readCase(t, c, file) })
+		})
+	}
+}
+
+func readCase(t *testing.T, c imagetest.Case, file []byte) {
+	beside := folderOf(c, file)
+	o := vmdk.Options{Name: c.File}
+	if c.Allow {
+		o.Opener = beside
+	}
+	d, err := vmdk.Open(t.Context(), imagetest.Source(file), o)
+	if c.Kind != "" && c.Stage == imagetest.AtOpen {
+		requireError(t, c, err)
+		return
+	}
+	require.NoError(t, err)
+	defer d.Close()
+	if c.Stage == imagetest.AtMap {
+		return
+	}
+	if c.Stage == imagetest.AtRead {
+		_, err = d.ReadAt(make([]byte, 512), c.Guest)
+		requireError(t, c, err)
+		if strings.HasPrefix(c.Field, "grain ") { // else it is the grain itself, which no table tells
+			requireError(t, c, walk(d))
+		}
+		return
+	}
+	require.NoError(t, d.CheckMap())
+	require.NoError(t, walk(d))
+	content := make([]byte, d.Size())
+	_, err = d.ReadAt(content, 0)
+	require.NoError(t, err)
+	require.Equal(t, imagetest.VMDKBase().Guest, content)
+	var notes []string
+	for _, n := range d.Notes() {
+		notes = append(notes, n.String())
+	}
+	if c.Note != "" {
+		require.NotEmpty(t, notes)
+		require.Contains(t, strings.Join(notes, "\n"), c.Note)
+	} else {
+		require.Empty(t, notes)
+	}
+	require.Empty(t, beside.asked)
+}
+
+// requireError holds err against what the case says of it.
+func requireError(t *testing.T, c imagetest.Case, err error) {
+	t.Helper()
+	require.ErrorIs(t, err, c.Kind)
+	require.ErrorContains(t, err, c.Field)
+	require.NotContains(t, err.Error(), "\n")
+	var e *diskimage.Error
+	require.True(t, errors.As(err, &e))
+	require.Equal(t, c.Off, e.Off, "%v", err)
+	require.Equal(t, vmdk.Name, e.Format)
+}
+
+// walk asks for all extents.
+func walk(d diskimage.VirtualDisk) error {
+	for off := int64(0); ; {
+		e, err := d.NextExtent(off)
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := disktest.Check(e, off, d.Size()); err != nil {
+			return err
+		}
+		off = e.End()
+	}
+}
