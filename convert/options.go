@@ -8,14 +8,16 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/raw"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // Options say what to make of a disk, and how. The zero value makes a raw
 // image; for most uses setting Format is enough.
 type Options struct {
-	Format Format              // of the target: Raw or QCOW2; default Raw
+	Format Format              // of the target: Raw, QCOW2 or VMDK; default Raw
 	Raw    raw.WriterOptions   // for Format Raw; Size is set from the source
 	QCOW2  qcow2.WriterOptions // for Format QCOW2; Size is set from the source
+	VMDK   vmdk.WriterOptions  // for Format VMDK; Size is set from the source, FileName by ToFile if it is empty
 
 	// Size is the target's guest size in bytes: at least the source's, the
 	// rest zeros. Default: the source's.
@@ -29,7 +31,7 @@ type Options struct {
 	Salvage       bool // replace what cannot be read by zeros and report it; default: an error
 	Unsynced      bool // do not wait until the data is on the disk; default: wait
 	TrustStored   bool // VMDK to compressed QCOW2: move compressed grains without decoding and verifying them; excludes whatever needs their data. Default: each is proven sound
-	Force         bool // ToFile: write to a block device in place; default: refuse
+	Force         bool // ToFile: write to a block device in place, or over the files of a set; default: refuse
 
 	// Progress is called with growing numbers, never from two goroutines at
 	// once, about once per batch. Default: nobody is told.

@@ -17,9 +17,15 @@ import (
 // takes two passes: the first computes them and writes nothing, the second
 // emits the image in order. Both read the source; if it changed in between,
 // that is found at the end and is an error, and what was emitted is no image.
+// These bytes are held in memory: a cluster of QCOW2; the tables in front of a
+// monolithicSparse VMDK, at most 512 MiB. A streamOptimized VMDK has none and
+// takes one pass.
 func ToWriter(ctx context.Context, out io.Writer, src diskimage.VirtualDisk, o Options) (*Report, error) {
 	if o.Verify {
 		return nil, errors.New("convert: a pipe cannot be read back to be verified")
+	}
+	if o.several() {
+		return nil, fmt.Errorf("convert: a %v image consists of several files, which cannot go into one pipe; a streamOptimized or a monolithicSparse one can", o.VMDK.Subformat)
 	}
 	r, err := newRun(src, nil, o)
 	if err != nil {

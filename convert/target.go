@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/diskimage-go/diskimage/internal/atomicfile"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/raw"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // ToFile converts src into the file name. Under that name there is, at any
@@ -18,6 +20,12 @@ import (
 // under a temporary name in the same folder, synced unless o.Unsynced, and
 // renamed. A block device (with o.Force) is written in place, without that
 // promise.
+//
+// A target of several files, such as a monolithicFlat VMDK, is refused where one
+// of them exists, unless o.Force is set. All files are complete before the first
+// gets its name, and the one that names the others, name, is the last. If
+// others are overwritten the old file of that name is removed first: a crash in
+// that moment leaves none. While it is made each file is open twice.
 //
 // src is not closed. Cancelling ctx stops the conversion with its cause.
 func ToFile(ctx context.Context, name string, src diskimage.VirtualDisk, o Options) (*Report, error) {
@@ -36,6 +44,12 @@ func toFile(ctx context.Context, name string, disk diskimage.VirtualDisk, stream
 	}
 	if err := r.check(); err != nil {
 		return nil, err
+	}
+	if r.o.VMDK.FileName == "" {
+		r.o.VMDK.FileName = filepath.Base(name)
+	}
+	if r.o.several() {
+		return r.toFiles(ctx, name)
 	}
 	f, err := atomicfile.Create(name, atomicfile.Options{Force: r.o.Force, Unsynced: r.o.Unsynced})
 	if err != nil {
@@ -60,6 +74,9 @@ func toFile(ctx context.Context, name string, disk diskimage.VirtualDisk, stream
 // ToOutput converts src into out, which sees each byte once, in nearly
 // ascending order, and the image's first bytes last. It is synced if it can
 // be. Verify needs an out that is an io.ReaderAt too.
+//
+// For a VMDK of several files out is the descriptor's, and o.VMDK.Creator makes
+// the others.
 func ToOutput(ctx context.Context, out diskimage.Output, src diskimage.VirtualDisk, o Options) (*Report, error) {
 	return toOutput(ctx, out, src, nil, o)
 }
@@ -87,30 +104,37 @@ func toOutput(ctx context.Context, out diskimage.Output, disk diskimage.VirtualD
 func (r *run) toOutput(ctx context.Context, out diskimage.Output, synced bool) error {
 	if r.o.Verify {
 		if _, ok := out.(io.ReaderAt); !ok {
-			return errors.New("convert: an output that cannot be read back cannot be verified")
+			return errUnreadable
 		}
 		r.content = newContentHash(r.targetSize(), chunkOf(r.stream), r.o.OnlyTop)
 	}
-	m := &meter{out: out, sync: synced}
-	w, err := newWriter(m.asOutput(), r.targetSize(), r.o)
+	all := &written{meter: &meter{out: out, sync: synced}}
+	o := r.o
+	if o.VMDK.Creator != nil {
+		all.files = map[string]*meter{}
+		o.VMDK.Creator = &meteredCreator{o.VMDK.Creator, synced, o.Verify, all.files}
+	}
+	w, err := newWriter(all.asOutput(), r.targetSize(), o)
 	if err != nil {
 		return err
 	}
 	if err := r.convert(ctx, w); err != nil {
 		return err
 	}
-	r.written = m.n.Load()
+	r.written = all.bytes()
 	if r.o.Verify {
-		return r.verify(ctx, out.(io.ReaderAt), m.end, w.Unit())
+		return r.verify(ctx, all, w.Unit())
 	}
 	return nil
 }
 
+var errUnreadable = errors.New("convert: an output that cannot be read back cannot be verified")
+
 // guestSize returns what becomes of a guest size in a format that may have to
 // pad it.
 func guestSize(f Format, size int64) int64 {
-	if f == QCOW2 {
-		return roundUp(size, 512) // counted in sectors by every reader but ours
+	if f == QCOW2 || f == VMDK {
+		return roundUp(size, 512) // counted in sectors: QCOW2 by every reader but ours
 	}
 	return size
 }
@@ -126,9 +150,13 @@ func newWriter(out diskimage.Output, size int64, o Options) (diskimage.Writer, e
 		w := o.QCOW2
 		w.Size, w.AllocateZeros = size, w.AllocateZeros || o.AllocateZeros
 		return qcow2.NewWriter(out, w)
+	case VMDK:
+		w := o.VMDK
+		w.Size, w.AllocateZeros = size, w.AllocateZeros || o.AllocateZeros
+		return vmdk.NewWriter(out, w)
 	}
 	return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: o.Format.String(), Off: -1,
-		Msg: "this version writes qcow2 and raw"}
+		Msg: "this version writes qcow2, raw and vmdk"}
 }
 
 // A meter counts what is written to an Output, and hides that it can be synced
@@ -178,6 +206,11 @@ func (m *meter) Sync() error {
 		return s.Sync()
 	}
 	return nil
+}
+
+// source returns what was written. It is not to be closed: it is the caller's.
+func (m *meter) source() diskimage.Source {
+	return diskimage.NewSource(io.NewSectionReader(m.out.(io.ReaderAt), 0, m.end), m.end)
 }
 
 type truncatingMeter struct{ *meter }

@@ -3,7 +3,6 @@ package convert
 import (
 	"context"
 	"fmt"
-	"io"
 	"math"
 
 	"golang.org/x/sync/errgroup"
@@ -15,14 +14,13 @@ import (
 // verify opens what was written as a stranger would, checks its structure and
 // compares its content with what the source gave. The source is not read
 // again.
-func (r *run) verify(ctx context.Context, out io.ReaderAt, size, unit int64) error {
+func (r *run) verify(ctx context.Context, out *written, unit int64) error {
 	r.phase, r.done = Verifying, 0
-	// A section, since the output is the caller's and must not be closed.
-	img := diskimage.NewSource(io.NewSectionReader(out, 0, size), size)
+	img := out.source()
 	if err := checkStructure(ctx, img, r.o.Format); err != nil {
 		return fmt.Errorf("convert: the output failed its check: %w", err)
 	}
-	d, err := Open(ctx, img, OpenOptions{Format: r.o.Format, RawAnyway: true, Opener: nothingBelow{}})
+	d, err := Open(ctx, img, OpenOptions{Format: r.o.Format, RawAnyway: true, Opener: out})
 	if err != nil {
 		return fmt.Errorf("convert: cannot open the output: %w", err)
 	}
@@ -41,17 +39,8 @@ func (r *run) verify(ctx context.Context, out io.ReaderAt, size, unit int64) err
 	return nil
 }
 
-// nothingBelow stands for the backing image of an output, whatever that holds:
-// it was not converted, and is not compared. It opens as an endless hole.
+// nothingBelow stands for the backing image of an output: an endless hole.
 type nothingBelow struct{}
-
-func (nothingBelow) OpenDisk(context.Context, diskimage.Reference) (diskimage.VirtualDisk, error) {
-	return nothingBelow{}, nil
-}
-
-func (nothingBelow) OpenSource(_ context.Context, ref diskimage.Reference) (diskimage.Source, error) {
-	return nil, diskimage.Refuse("", ref, "no output has one")
-}
 
 func (nothingBelow) Size() int64  { return math.MaxInt64 }
 func (nothingBelow) Close() error { return nil }

@@ -11,6 +11,11 @@ import (
 // are split, as QEMU has it. No batch crosses from one into the next.
 const splitBytes = 2 << 30
 
+// Several reports whether an image of this kind consists of several files.
+func (s Subformat) Several() bool {
+	return s == MonolithicFlat || s == TwoGbMaxExtentFlat || s == TwoGbMaxExtentSparse
+}
+
 // An extentSet is what the kinds of several files have in common: extents, one
 // file each, and a descriptor that names them. The descriptor is the file that
 // the user names, and is written last.

@@ -177,7 +177,7 @@ func (o WriterOptions) checkKind() error {
 		return badOption("zeroed grains", "a %v image does not have them", o.Subformat)
 	case !sparse && o.ParentHint != "":
 		return badOption("parent", "a %v image does not have one", o.Subformat)
-	case (o.Subformat == MonolithicFlat || o.Subformat == TwoGbMaxExtentFlat || o.Subformat == TwoGbMaxExtentSparse) && o.Creator == nil:
+	case o.Subformat.Several() && o.Creator == nil:
 		return badOption("creator", "a %v image consists of several files, and there is nobody to make them", o.Subformat)
 	}
 	return nil

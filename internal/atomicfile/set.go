@@ -66,6 +66,9 @@ func mayReplace(name string, force bool) error {
 	return nil
 }
 
+// Has reports whether a file of this name, without a folder, is of the set.
+func (s *Set) Has(base string) bool { return s.names[base] }
+
 // Main returns the main file.
 func (s *Set) Main() *File { return s.main }
 
