@@ -170,12 +170,13 @@ type MapChecker interface {
 	CheckMap() error
 }
 
-// An Attester is a VirtualDisk whose container has checksums of the file that
-// the disk is read from, as an OVA's manifest has.
+// An Attester is a Source or VirtualDisk that may lie in a container with
+// checksums of the file that it is read from, as an OVA's manifest has.
 type Attester interface {
 	// Attest reads that file whole and returns an error of kind [ErrCorrupt] if
 	// it is not what the checksums are of. It is safe to call while the disk is
-	// read, and does so no more than once.
+	// read, and does so no more than once. Where there are no checksums it
+	// returns nil at once.
 	Attest(ctx context.Context) error
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/ova"
 )
 
 // Detect returns the format that a file's content says it is. It reads a few
@@ -156,7 +157,11 @@ func identify(src diskimage.Source) ([]content, error) {
 		add(VHD)
 	}
 	for _, s := range signatures {
-		if s.matches(prefix) {
+		switch {
+		case !s.matches(prefix):
+		case s.name == tarName && ova.Probe(prefix):
+			add(OVA)
+		default:
 			found = append(found, content{name: s.name, class: s.class})
 		}
 	}

@@ -15,10 +15,11 @@ const (
 	QCOW2               // QEMU's format, versions 2 and 3
 	VMDK                // VMware's
 	VHD                 // Microsoft's, of Virtual PC; not VHDX
+	OVA                 // a package with disks in it, one of which is shown
 )
 
 // ParseFormat returns the format with a name as the command line has it:
-// "raw", "qcow2", "vmdk", "vpc" or its alias "vhd", in lower case. The empty
+// "raw", "qcow2", "vmdk", "vpc" or its alias "vhd", "ova", in lower case. The empty
 // name is Auto. Anything else is [diskimage.ErrUnsupported].
 func ParseFormat(name string) (Format, error) {
 	switch name {
@@ -32,9 +33,11 @@ func ParseFormat(name string) (Format, error) {
 		return VMDK, nil
 	case "vpc", "vhd":
 		return VHD, nil
+	case "ova":
+		return OVA, nil
 	}
 	return Auto, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1,
-		Msg: "unknown format " + diskimage.Quote(name) + "; known are raw, qcow2, vmdk and vpc"}
+		Msg: "unknown format " + diskimage.Quote(name) + "; known are raw, qcow2, vmdk, vpc and ova"}
 }
 
 // String returns the format's name as QEMU has it: VHD is "vpc", Auto is
@@ -51,6 +54,8 @@ func (f Format) String() string {
 		return "vmdk"
 	case VHD:
 		return "vpc"
+	case OVA:
+		return "ova"
 	}
 	return fmt.Sprintf("Format(%d)", uint8(f))
 }

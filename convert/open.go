@@ -41,6 +41,11 @@ type OpenOptions struct {
 	// Snapshot is the id or the name of the internal snapshot to show.
 	// Default: the active disk.
 	Snapshot string
+
+	// Member is the disk of an OVA to show: its number in the package's
+	// descriptor, from 1, or the name of its file, or its diskId there.
+	// Default: the only one.
+	Member string
 }
 
 // Open shows the image in src as a disk: a *[raw.Disk] or a *[qcow2.Disk]. The
@@ -51,6 +56,10 @@ type OpenOptions struct {
 //
 // If o.Opener is a *[DirOpener], RawAnyway and Salvage hold for the images below
 // too.
+//
+// Of an OVA it shows a disk inside, which names nothing but what the package
+// holds. The package's digests are not held against the disk's file, which
+// would have to be read: conversions do so, and [diskimage.Attester] does.
 //
 // Errors of detection are as [Detect] says. VMDK and VHD are recognised and
 // refused as [diskimage.ErrUnsupported].
@@ -69,6 +78,20 @@ func open(ctx context.Context, src diskimage.Source, o OpenOptions, depth int, n
 		return nil, err
 	}
 	notes = append(notes, looks...)
+	switch {
+	case format == OVA && depth > 0:
+		return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: OVA.String(), Off: -1, Msg: "no image can lie in a package below another"}
+	case format == OVA:
+		return openOVA(ctx, src, o, notes)
+	case o.Member != "":
+		return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: format.String(), Off: -1,
+			Msg: "this is no OVA, disk " + diskimage.Quote(o.Member) + " of one was asked for"}
+	}
+	return openAs(ctx, src, format, o, depth, notes)
+}
+
+// openAs opens an image of a known format.
+func openAs(ctx context.Context, src diskimage.Source, format Format, o OpenOptions, depth int, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
 	switch format {
 	case QCOW2:
 		d, err := qcow2.Open(ctx, src, qcow2.Options{

@@ -20,6 +20,10 @@ import (
 // These bytes are held in memory: a cluster of QCOW2; the tables in front of a
 // monolithicSparse VMDK, at most 512 MiB. A streamOptimized VMDK has none and
 // takes one pass.
+//
+// The digests of a package that src lies in are verified beside the first pass:
+// before anything is emitted where there are two, else by the end, and then
+// too what was emitted is not to be used after an error.
 func ToWriter(ctx context.Context, out io.Writer, src diskimage.VirtualDisk, o Options) (*Report, error) {
 	if o.Verify {
 		return nil, errors.New("convert: a pipe cannot be read back to be verified")

@@ -136,11 +136,12 @@ func (r *run) convert(ctx context.Context, w diskimage.Writer) (err error) {
 		}
 		return nil
 	}
-	if r.o.Workers == 1 {
-		err = sequential(ctx, src, w, inOrder, r.progress)
-	} else {
-		err = concurrent(ctx, src, w, r.o.Workers, r.inTurn, inOrder, r.progress)
-	}
+	err = r.attested(ctx, func(ctx context.Context) error {
+		if r.o.Workers == 1 {
+			return sequential(ctx, src, w, inOrder, r.progress)
+		}
+		return concurrent(ctx, src, w, r.o.Workers, r.inTurn, inOrder, r.progress)
+	})
 	if err != nil {
 		return err
 	}

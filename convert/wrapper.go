@@ -50,7 +50,7 @@ var signatures = []signature{
 	{name: "zip", class: wrapped, magic: "PK\x05\x06"}, // without members
 	{name: "7z", class: wrapped, magic: "7z\xbc\xaf\x27\x1c"},
 	{name: "rar", class: wrapped, magic: "Rar!\x1a\x07"},
-	{name: "tar", class: wrapped, off: 257, magic: "ustar"}, // an OVA is one
+	{name: tarName, class: wrapped, off: 257, magic: "ustar"},
 
 	{name: "PDF", class: wrapped, magic: "%PDF-"},
 	{name: "ELF", class: wrapped, magic: "\x7fELF"},
@@ -60,6 +60,7 @@ var signatures = []signature{
 }
 
 const (
+	tarName    = "tar"                                  // an OVA is one, and told from others by its first member
 	isoOffset  = 16*2048 + 1                            // ECMA-119: the standard identifier of the first volume descriptor
 	prefixLen  = isoOffset + 5                          // what detection reads of a file's front
 	textWindow = 4096                                   // what of it must be text to be called text

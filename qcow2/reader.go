@@ -277,3 +277,12 @@ func (d *Disk) Changed() error {
 	}
 	return nil
 }
+
+// Attest asks the source, if it lies in a container with checksums, whether it
+// is what those are of.
+func (d *Disk) Attest(ctx context.Context) error {
+	if a, ok := d.src.(diskimage.Attester); ok {
+		return a.Attest(ctx)
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package raw
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -43,6 +44,7 @@ type span struct {
 var (
 	_ diskimage.VirtualDisk    = (*Disk)(nil)
 	_ diskimage.ChangeDetector = (*Disk)(nil)
+	_ diskimage.Attester       = (*Disk)(nil)
 	_ diskimage.Noter          = (*Disk)(nil)
 )
 
@@ -89,6 +91,15 @@ func (d *Disk) Close() error {
 func (d *Disk) Changed() error {
 	if c, ok := d.src.(diskimage.ChangeDetector); ok {
 		return c.Changed()
+	}
+	return nil
+}
+
+// Attest asks the source, if it lies in a container with checksums, whether it
+// is what those are of.
+func (d *Disk) Attest(ctx context.Context) error {
+	if a, ok := d.src.(diskimage.Attester); ok {
+		return a.Attest(ctx)
 	}
 	return nil
 }

@@ -13,9 +13,10 @@ import (
 type Stage uint8
 
 const (
-	AtOpen Stage = iota // opening it: nobody gets at it
-	AtRead              // reading its tables or data: NextExtent or ReadAt at Guest fails
-	AtMap               // looking at all its tables: CheckMap, which a conversion calls; reading alone does not
+	AtOpen   Stage = iota // opening it: nobody gets at it
+	AtRead                // reading its tables or data: NextExtent or ReadAt at Guest fails
+	AtMap                 // looking at all its tables: CheckMap, which a conversion calls; reading alone does not
+	AtAttest              // reading all of it: Attest, which a conversion calls
 )
 
 // A Verdict is what a check is expected to say.

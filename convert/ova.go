@@ -1,0 +1,151 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/ova"
+)
+
+// A PackageDisk is a disk that an OVA's descriptor lists. What it says was not
+// held against the disk's own file.
+type PackageDisk struct {
+	Number     int    // its place in the list, from 1
+	ID         string // the descriptor's diskId
+	File       string // the name of its file, "" for an empty disk that has none
+	Capacity   int64  // guest bytes, -1 where the descriptor does not say a number
+	Format     string // a URI that stands for the file's format
+	Compressed bool   // the file is compressed with gzip
+}
+
+// PackageDisks returns the disks that the OVA in src lists, or none if the
+// content is no OVA.
+func PackageDisks(ctx context.Context, src diskimage.Source) ([]PackageDisk, error) {
+	prefix := make([]byte, min(src.Size(), prefixLen))
+	if err := readFull(src, prefix, 0); err != nil || !ova.Probe(prefix) {
+		return nil, err
+	}
+	p, err := ova.Open(ctx, src, ova.Options{})
+	if err != nil {
+		return nil, err
+	}
+	var all []PackageDisk
+	for _, d := range p.Disks() {
+		all = append(all, PackageDisk{d.Number, d.ID, d.File, d.Capacity, d.Format, d.Compressed})
+	}
+	return all, nil
+}
+
+// openOVA shows a disk in the package in src.
+func openOVA(ctx context.Context, src diskimage.Source, o OpenOptions, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
+	p, err := ova.Open(ctx, src, ova.Options{Salvage: o.Salvage})
+	if err != nil {
+		return nil, err
+	}
+	d, err := p.Find(o.Member)
+	if err != nil {
+		return nil, err
+	}
+	f, err := p.Disk(d)
+	if err != nil {
+		return nil, err
+	}
+	if d.Compressed {
+		return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: ova.Name, Off: -1, Field: "member " + diskimage.Quote(d.File),
+			Msg: "is compressed with gzip, and can only be read as a stream"}
+	}
+	inner := &packed{f, p, src}
+	declared, said := packedFormat(d)
+	format, looks, err := decide(inner, declared, false)
+	if err == nil && format == OVA {
+		err = nested()
+	}
+	if err != nil {
+		return nil, inMember(d, err)
+	}
+	o.Name, o.Opener = d.File, &packageOpener{p, path.Dir(d.File)}
+	disk, err := openAs(ctx, inner, format, o, 0, slices.Concat(notes, p.Notes(), said, looks))
+	if err != nil {
+		return nil, inMember(d, err)
+	}
+	return disk, nil
+}
+
+func nested() error {
+	return &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: ova.Name, Off: -1, Msg: "content is an OVA in an OVA"}
+}
+
+// inMember says which member of a package an error is about: offsets in it
+// are the member's.
+func inMember(d ova.Disk, err error) error {
+	return fmt.Errorf("ova: member %s: %w", diskimage.Quote(d.File), err)
+}
+
+// packedFormat returns the format that a package's descriptor declares for a
+// disk. Its URIs are those that the products write.
+func packedFormat(d ova.Disk) (Format, []diskimage.Note) {
+	uri := strings.ToLower(d.Format)
+	for _, known := range []struct {
+		part string
+		is   Format
+	}{
+		{"vmdk", VMDK},                   // http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized
+		{"vhdspec", VHD},                 // http://www.microsoft.com/technet/virtualserver/downloads/vhdspec.mspx
+		{"bb676673", VHD},                // http://technet.microsoft.com/en-us/library/bb676673.aspx
+		{"qcow", QCOW2},                  // http://www.gnome.org/~markmc/qcow-image-format.html
+		{"wikipedia.org/wiki/byte", Raw}, // oVirt
+	} {
+		if strings.Contains(uri, known.part) {
+			return known.is, nil
+		}
+	}
+	return Auto, []diskimage.Note{{Format: ova.Name, Text: "the format that the descriptor declares for " + diskimage.Quote(d.File) +
+		" is not known, " + diskimage.Quote(d.Format) + "; the content was believed"}}
+}
+
+// packed is the file of a disk in a package: as a Source it knows the
+// package's digests, and closes the package's own.
+type packed struct {
+	*ova.File
+	p   *ova.Package
+	src diskimage.Source
+}
+
+var (
+	_ diskimage.Attester       = (*packed)(nil)
+	_ diskimage.ChangeDetector = (*packed)(nil)
+	_ io.Closer                = (*packed)(nil)
+)
+
+func (s *packed) Attest(ctx context.Context) error { return s.p.Attest(ctx) }
+
+func (s *packed) Close() error {
+	if c, ok := s.src.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// A packageOpener opens what a disk in a package names: the extents of a split
+// VMDK that lie beside it, and nothing else.
+type packageOpener struct {
+	p   *ova.Package
+	dir string // of the disk's file
+}
+
+func (o *packageOpener) OpenDisk(context.Context, diskimage.Reference) (diskimage.VirtualDisk, error) {
+	return nil, refuse("a disk in a package cannot have another one below it")
+}
+
+func (o *packageOpener) OpenSource(_ context.Context, ref diskimage.Reference) (diskimage.Source, error) {
+	f, err := o.p.File(path.Join(o.dir, ref.Name))
+	if err != nil {
+		return nil, refuse("the package does not hold it, and nothing else is opened")
+	}
+	return f, nil
+}
