@@ -7,15 +7,19 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // MeasureOptions say what an image is to be made of a disk.
 type MeasureOptions struct {
-	// Format is Raw or QCOW2. Default: Raw.
+	// Format is Raw, QCOW2 or VMDK. Default: Raw.
 	Format Format
 
 	// QCOW2 says how a QCOW2 image is to be written; its Size does not count.
 	QCOW2 qcow2.WriterOptions
+
+	// VMDK says how a VMDK is to be written; its Size and Creator do not count.
+	VMDK vmdk.WriterOptions
 }
 
 // A Measurement is the size of an image that does not exist yet, in bytes.
@@ -28,6 +32,8 @@ type Measurement struct {
 	// cluster, and what the source's bitmaps add to both: -1 if one of both
 	// images has none. Required counts the tables of a fully allocated image,
 	// and does not know of compression nor of zeros that are stored as data.
+	// Of a VMDK, which qemu-img does not measure, they are as [vmdk.Measure] says:
+	// of all its files.
 	Required, FullyAllocated, Bitmaps int64
 
 	// Largest is what a conversion with the same options writes at most, be it
@@ -42,7 +48,7 @@ type Measurement struct {
 // Measure tells how large the image of a disk will be, from its extents: no
 // guest data is read. See [MeasureExactly] for what is known only afterwards.
 func Measure(ctx context.Context, src diskimage.VirtualDisk, o MeasureOptions) (*Measurement, error) {
-	unit, err := o.unit()
+	unit, err := o.unit(src.Size())
 	if err != nil {
 		return nil, err
 	}
@@ -66,48 +72,80 @@ func Measure(ctx context.Context, src diskimage.VirtualDisk, o MeasureOptions) (
 // MeasureSize tells how large the image of an empty disk of so many bytes will
 // be.
 func MeasureSize(size int64, o MeasureOptions) (*Measurement, error) {
-	if _, err := o.unit(); err != nil {
+	if _, err := o.unit(size); err != nil {
 		return nil, err
 	}
 	return o.measure(size, 0)
 }
 
 // unit checks the options and returns what the new image maps at once.
-func (o MeasureOptions) unit() (int64, error) {
+func (o MeasureOptions) unit(size int64) (int64, error) {
 	switch o.Format {
 	case Auto, Raw:
 		return 1, nil
 	case QCOW2:
 		return qcow2.Prefix(o.QCOW2) // which is a cluster
+	case VMDK:
+		w, err := o.vmdkWriter(size)
+		if err != nil {
+			return 0, err
+		}
+		return w.Unit(), nil
 	}
-	return 0, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: o.Format.String(), Off: -1, Msg: "only qcow2 and raw can be measured"}
+	return 0, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: o.Format.String(), Off: -1, Msg: "only qcow2, raw and vmdk can be measured"}
+}
+
+// vmdkWriter returns a writer that makes nothing.
+func (o MeasureOptions) vmdkWriter(size int64) (*vmdk.Writer, error) {
+	o.VMDK.Size, o.VMDK.Creator = size, new(nowhere)
+	return vmdk.NewWriter(new(nowhere), o.VMDK)
 }
 
 // measure fills in all but the bitmaps.
 func (o MeasureOptions) measure(size, allocated int64) (*Measurement, error) {
 	m := &Measurement{Size: size, Allocated: allocated, Bitmaps: -1}
-	if o.Format != QCOW2 {
-		const sector = 512 // QEMU counts them whole; we write size bytes
-		if size < 0 || size > 1<<63-sector {
-			return nil, fmt.Errorf("a disk cannot have %d bytes", size)
-		}
-		m.Required = (size + sector - 1) / sector * sector
-		m.FullyAllocated, m.Largest = m.Required, size
-		return m, nil
+	switch o.Format {
+	case QCOW2:
+		return m, o.measureQCOW2(m)
+	case VMDK:
+		return m, o.measureVMDK(m)
 	}
-	largest := allocated
+	const sector = 512 // QEMU counts them whole; we write size bytes
+	if size < 0 || size > 1<<63-sector {
+		return nil, fmt.Errorf("a disk cannot have %d bytes", size)
+	}
+	m.Required = (size + sector - 1) / sector * sector
+	m.FullyAllocated, m.Largest = m.Required, size
+	return m, nil
+}
+
+func (o MeasureOptions) measureQCOW2(m *Measurement) (err error) {
+	largest := m.Allocated
 	if o.QCOW2.AllocateZeros {
-		largest = size
+		largest = m.Size
 	}
-	var err error
-	if m.Largest, err = qcow2.MaxSize(size, largest, o.QCOW2); err != nil {
-		return nil, err
+	if m.Largest, err = qcow2.MaxSize(m.Size, largest, o.QCOW2); err != nil {
+		return err
 	}
 	if m.Prefix, err = qcow2.Prefix(o.QCOW2); err != nil {
-		return nil, err
+		return err
 	}
-	m.Required, m.FullyAllocated, err = qcow2.Measure(size, allocated, o.QCOW2)
-	return m, err
+	m.Required, m.FullyAllocated, err = qcow2.Measure(m.Size, m.Allocated, o.QCOW2)
+	return err
+}
+
+func (o MeasureOptions) measureVMDK(m *Measurement) error {
+	w, err := o.vmdkWriter(m.Size)
+	if err != nil {
+		return err
+	}
+	m.Prefix = w.Prefix()
+	m.Required, m.FullyAllocated, err = vmdk.Measure(m.Size, m.Allocated, o.VMDK)
+	m.Largest = m.Required
+	if o.VMDK.AllocateZeros {
+		m.Largest = m.FullyAllocated
+	}
+	return err
 }
 
 // allocatedUnits returns how many bytes the units take that hold some data.
@@ -149,22 +187,43 @@ func bitmapBytes(size int64, bitmaps []qcow2.Bitmap, cluster int64) int64 {
 	return sum + round(dir, cluster)*cluster
 }
 
-// MeasureExactly returns the length of the image file that a conversion with
-// these options makes, compressed or not, by doing it without storing
-// anything: all guest data is read, and encoded if o says so.
+// MeasureExactly returns the length of the image file, or of all its files
+// together, that a conversion with these options makes, compressed or not, by
+// doing it without storing anything: all guest data is read, and encoded if o
+// says so.
 func MeasureExactly(ctx context.Context, src diskimage.VirtualDisk, o Options) (int64, error) {
 	var out nowhere
 	o.Verify, o.Digest = false, false
+	if o.several() {
+		o.VMDK.Creator = &out
+	}
 	if _, err := ToOutput(ctx, &out, src, o); err != nil {
 		return 0, err
 	}
-	return out.end, nil
+	return out.length(), nil
 }
 
-// nowhere is an Output that keeps nothing but its length.
+// nowhere is an Output that keeps nothing but its length, and a Creator of
+// others.
 type nowhere struct {
-	mu  sync.Mutex
-	end int64
+	mu     sync.Mutex
+	end    int64
+	others []*nowhere
+}
+
+func (n *nowhere) Create(string) (diskimage.Output, error) {
+	other := new(nowhere)
+	n.others = append(n.others, other)
+	return other, nil
+}
+
+// length returns that of all files.
+func (n *nowhere) length() int64 {
+	sum := n.end
+	for _, other := range n.others {
+		sum += other.end
+	}
+	return sum
 }
 
 func (n *nowhere) WriteAt(p []byte, off int64) (int, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/peer"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vmdk"
 	"github.com/stretchr/testify/require"
 )
 
@@ -138,7 +139,7 @@ func TestMeasureErrors(t *testing.T) {
 	_, err := Measure(context.Background(), d, MeasureOptions{})
 	require.ErrorIs(t, err, errBad)
 	d.unmap = 0
-	for _, o := range []MeasureOptions{{Format: VMDK}, {Format: VHD}, {Format: QCOW2, QCOW2: qcow2.WriterOptions{ClusterSize: 1000}}} {
+	for _, o := range []MeasureOptions{{Format: VMDK, VMDK: vmdk.WriterOptions{GrainSize: 1000}}, {Format: VHD}, {Format: QCOW2, QCOW2: qcow2.WriterOptions{ClusterSize: 1000}}} {
 		_, err := Measure(context.Background(), d, o)
 		require.ErrorIs(t, err, diskimage.ErrUnsupported)
 		_, err = MeasureSize(1<<20, o)
@@ -176,18 +177,30 @@ func TestMeasureExactly(t *testing.T) {
 			{Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Deflate}},
 			{Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Deflate, ClusterSize: 2 << 20}},
 			{Format: QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Zstd, ClusterSize: 4096, RefcountBits: 1}},
+			toVMDK(vmdk.MonolithicSparse),
+			toVMDK(vmdk.StreamOptimized),
+			{Format: VMDK, AllocateZeros: true, VMDK: vmdk.WriterOptions{Subformat: vmdk.StreamOptimized}},
+			toVMDK(vmdk.MonolithicFlat),
+			toVMDK(vmdk.TwoGbMaxExtentFlat),
+			toVMDK(vmdk.TwoGbMaxExtentSparse),
 		} {
 			exact, err := MeasureExactly(ctx, src, o)
 			require.NoError(t, err)
 			name := filepath.Join(dir, fmt.Sprint(i, j))
-			_, err = ToFile(ctx, name, src, o)
+			o.VMDK.FileName = "disk.vmdk" // the name's length counts
+			require.NoError(t, os.Mkdir(name, 0o777))
+			_, err = ToFile(ctx, filepath.Join(name, "disk.vmdk"), src, o)
 			require.NoError(t, err)
-			info, err := os.Stat(name)
-			require.NoError(t, err)
-			require.Equal(t, info.Size(), exact, "%d bytes, %+v", size, o)
+			length := int64(0)
+			for base := range names(t, name) {
+				info, err := os.Stat(filepath.Join(name, base))
+				require.NoError(t, err)
+				length += info.Size()
+			}
+			require.Equal(t, length, exact, "%d bytes, %+v", size, o)
 
-			mo := MeasureOptions{Format: o.Format, QCOW2: o.QCOW2}
-			mo.QCOW2.AllocateZeros = o.AllocateZeros
+			mo := MeasureOptions{Format: o.Format, QCOW2: o.QCOW2, VMDK: o.VMDK}
+			mo.QCOW2.AllocateZeros, mo.VMDK.AllocateZeros = o.AllocateZeros, o.AllocateZeros
 			m, err := Measure(ctx, src, mo)
 			require.NoError(t, err)
 			require.LessOrEqual(t, exact, m.Largest, "%d bytes, %+v", size, o)

@@ -108,7 +108,7 @@ func (r *run) toOutput(ctx context.Context, out diskimage.Output, synced bool) e
 		}
 		r.content = newContentHash(r.targetSize(), chunkOf(r.stream), r.o.OnlyTop)
 	}
-	all := &written{meter: &meter{out: out, sync: synced}}
+	all := &written{meter: &meter{out: out, sync: synced}, parentCID: r.o.VMDK.ParentCID}
 	o := r.o
 	if o.VMDK.Creator != nil {
 		all.files = map[string]*meter{}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // verify opens what was written as a stranger would, checks its structure and
@@ -17,7 +18,7 @@ import (
 func (r *run) verify(ctx context.Context, out *written, unit int64) error {
 	r.phase, r.done = Verifying, 0
 	img := out.source()
-	if err := checkStructure(ctx, img, r.o.Format); err != nil {
+	if err := checkStructure(ctx, img, out, r.o.Format); err != nil {
 		return fmt.Errorf("convert: the output failed its check: %w", err)
 	}
 	d, err := Open(ctx, img, OpenOptions{Format: r.o.Format, RawAnyway: true, Opener: out})
@@ -39,11 +40,14 @@ func (r *run) verify(ctx context.Context, out *written, unit int64) error {
 	return nil
 }
 
-// nothingBelow stands for the backing image of an output: an endless hole.
-type nothingBelow struct{}
+// nothingBelow stands for the image below an output, which has this content
+// identifier if it is a VMDK: an endless hole.
+type nothingBelow struct{ cid uint32 }
 
 func (nothingBelow) Size() int64  { return math.MaxInt64 }
 func (nothingBelow) Close() error { return nil }
+
+func (b nothingBelow) Info() vmdk.Info { return vmdk.Info{CID: b.cid} }
 
 func (nothingBelow) ReadAt(p []byte, _ int64) (int, error) {
 	clear(p)
@@ -55,16 +59,24 @@ func (nothingBelow) NextExtent(off int64) (diskimage.Extent, error) {
 }
 
 // checkStructure runs the format's own check; findings are errors.
-func checkStructure(ctx context.Context, img diskimage.Source, f Format) error {
-	if f != QCOW2 {
-		return nil
+func checkStructure(ctx context.Context, img diskimage.Source, opener diskimage.Opener, f Format) error {
+	var findings int64
+	switch f {
+	case QCOW2:
+		res, err := qcow2.Check(ctx, img, qcow2.CheckOptions{})
+		if err != nil {
+			return err
+		}
+		findings = res.Corruptions + res.Leaks + res.CheckErrors
+	case VMDK:
+		res, err := vmdk.Check(ctx, img, vmdk.CheckOptions{Opener: opener})
+		if err != nil {
+			return err
+		}
+		findings = res.Corruptions + res.Leaks + res.CheckErrors
 	}
-	res, err := qcow2.Check(ctx, img, qcow2.CheckOptions{})
-	if err != nil {
-		return err
-	}
-	if n := res.Corruptions + res.Leaks + res.CheckErrors; n > 0 {
-		return &diskimage.Error{Kind: diskimage.ErrCorrupt, Format: qcow2.Name, Off: -1, Msg: fmt.Sprintf("%d errors were found", n)}
+	if findings > 0 {
+		return &diskimage.Error{Kind: diskimage.ErrCorrupt, Format: f.String(), Off: -1, Msg: fmt.Sprintf("%d errors were found", findings)}
 	}
 	return nil
 }

@@ -122,10 +122,3 @@ func (o *WriterOptions) extentNames(size int64) ([]string, error) {
 	}
 	return names, nil
 }
-
-// noFiles stands for a Creator where nothing is made.
-type noFiles struct{}
-
-func (noFiles) Create(name string) (diskimage.Output, error) {
-	return nil, misuse("nobody is there to make %s", diskimage.Quote(name))
-}
