@@ -137,7 +137,7 @@ func (d *Disk) open(ctx context.Context, o Options) error {
 		if err := d.openParts(ctx, o); err != nil {
 			return err
 		}
-	} else if err := d.openSelf(); err != nil {
+	} else if err := d.openSelf(prefix); err != nil {
 		return err
 	}
 	last := d.parts[len(d.parts)-1]

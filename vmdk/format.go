@@ -134,9 +134,66 @@ const (
 	offCOWDUncleanShutdown  = 1648 // uint32
 
 	cowdVersion   = 1
+	cowdFlags     = 3
 	cowdGTEsPerGT = 4096
 )
 
-// SESparse extents, which no note of VMware describes: their magic number, as
-// libvmdk's documentation of the format has it.
-const magicSESparse = 0x00000000cafebabe // uint64
+// SESparse extents, "space-efficient", which no note of VMware describes: as
+// QEMU and libvmdk read them. There are two headers of one sector each; all
+// fields are uint64.
+const (
+	magicSESparse   = 0x00000000cafebabe // of the constant header
+	magicSEVolatile = 0x00000000cafecafe // of the volatile header
+	seHeaderLen     = 512
+
+	offSEVersion          = 8   // seVersion
+	offSECapacity         = 16  // of this extent
+	offSEGrainSize        = 24  // seGrainSectors
+	offSEGrainTableSize   = 32  // seTableSectors
+	offSEFlags            = 40  // none is known
+	offSEReserved         = 48  // 32 bytes
+	offSEVolatileHeader   = 80  // from here on an offset, and a size behind it
+	offSEJournalHeader    = 96  //
+	offSEJournal          = 112 //
+	offSEGrainDirectory   = 128 //
+	offSEGrainTables      = 144 // all of them, one behind the other
+	offSEFreeBitmap       = 160 // of grains
+	offSEBackmap          = 176 // from grains to table entries
+	offSEGrains           = 192 // all of them, one behind the other
+	offSEPad              = 208 // 304 bytes
+	offSEFreeGT           = 8   // volatile header: the first grain table that is not used
+	offSENextTxnSeqNumber = 16  // volatile header
+	offSEReplayJournal    = 24  // volatile header: 0 if the journal has nothing that the tables do not
+	offSEVolatilePad      = 32  // volatile header: 480 bytes
+	seVersion             = 0x0000000200000001
+	seGrainSectors        = 8
+	seTableSectors        = 64
+	seGTEsPerGT           = seTableSectors * sectorSize / seEntryBytes
+	seEntryBytes          = 8
+	maxSESectors          = 64 << 40 / sectorSize // ours: vSphere's largest disk has 62 TiB
+)
+
+// Entries of a SESparse grain directory:
+//
+//	bits  0 - 31   index of the grain table
+//	bits 32 - 63   0x10000000; the whole entry is 0 if there is no table
+//
+// Entries of a SESparse grain table:
+//
+//	bits  0 - 47   bits 12 - 59 of the grain's index
+//	bits 48 - 59   bits 0 - 11 of it
+//	bits 60 - 63   what there is: see below
+const (
+	seTableAllocated = 0x10000000 << 32
+	seTableIndexMask = 0x00000000ffffffff
+
+	seStateShift     = 60
+	seStateAbsent    = 0 // with an index of 0: the parent's, or zeros
+	seStateUnmapped  = 1 // zeros: the guest gave the grain back
+	seStateZero      = 2 // zeros
+	seStateAllocated = 3 // a grain
+	seIndexHighMask  = 0x0000ffffffffffff
+	seIndexHighShift = 12
+	seIndexLowMask   = 0x0fff000000000000
+	seIndexLowShift  = 48
+)

@@ -13,9 +13,16 @@ import (
 	"github.com/diskimage-go/diskimage/internal/chain"
 )
 
-// openSelf opens an image of one file.
-func (d *Disk) openSelf() error {
+// openSelf opens an image of one file, which starts with prefix.
+func (d *Disk) openSelf(prefix []byte) error {
 	self := partFile{src: d.src, pages: d.pages, notes: &d.notes}
+	if newESX := esxOpener(prefix); newESX != nil {
+		p, err := newESX(self)
+		if err != nil {
+			return err
+		}
+		return d.openAlone(p)
+	}
 	s, err := newSparse(self)
 	if err != nil {
 		return err
@@ -197,6 +204,10 @@ func (d *Disk) newPart(p *diskPart) (err error) {
 		if s, err = newSparse(f); err == nil {
 			p.part, err = s, s.checkLine(*p.line)
 		}
+	case kindVMFSSparse:
+		p.part, err = newCOWD(f)
+	case kindSESparse:
+		p.part, err = newSESparse(f)
 	default:
 		err = fail(diskimage.ErrUnsupported, -1, "descriptor", "extents of type %s are not read", p.line.kind)
 	}
