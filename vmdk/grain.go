@@ -23,6 +23,16 @@ const (
 	minStreamLen  = zlibHeaderLen + 1 + adlerLen
 )
 
+// unwrapZlib returns what follows the header of a zlib stream of minStreamLen
+// bytes or more: the bare deflate stream and its checksum. RFC 1950, section
+// 2.2: deflate, without a preset dictionary.
+func unwrapZlib(p []byte) ([]byte, error) {
+	if head := binary.BigEndian.Uint16(p); head>>8&15 != 8 || head%31 != 0 || head&0x20 != 0 {
+		return nil, fmt.Errorf("%#04x does not start a zlib stream", head)
+	}
+	return p[zlibHeaderLen:], nil
+}
+
 // A grainReader reads the compressed grains of a sparse extent. It is safe for
 // concurrent use.
 type grainReader struct {
@@ -137,11 +147,11 @@ func (u *grainReader) readStream(buf *[]byte, guest int64, m mapping) ([]byte, e
 	if len(stream) < minStreamLen {
 		return nil, u.bad(diskimage.ErrTruncated, guest, m, "the file ends %d bytes behind its start", n)
 	}
-	// RFC 1950, section 2.2: deflate, without a preset dictionary.
-	if head := binary.BigEndian.Uint16(stream); head>>8&15 != 8 || head%31 != 0 || head&0x20 != 0 {
-		return nil, u.bad(diskimage.ErrCorrupt, guest, m, "%#04x does not start a zlib stream", head)
+	stream, err := unwrapZlib(stream)
+	if err != nil {
+		return nil, u.bad(diskimage.ErrCorrupt, guest, m, "%v", err)
 	}
-	return stream[zlibHeaderLen:], nil
+	return stream, nil
 }
 
 // storedSize returns the bytes of the stream behind a grain's marker, which must

@@ -35,22 +35,11 @@ type ExtentInfo struct {
 
 // Info returns what the image says of itself.
 func (d *Disk) Info() Info {
-	i := Info{ParentCID: noParentCID}
-	if d.head != nil {
-		i.HeaderVersion = d.head.version
-	}
-	if d.desc != nil {
-		i.CreateType, i.CID, i.ParentCID = d.desc.createType, d.desc.cid, d.desc.parentCID
-		i.ParentHint, i.Encoding = d.desc.parentHint, d.desc.encoding
-		get := func(key string) string { v, _ := d.desc.lookup(key); return v }
-		i.Adapter, i.HWVersion = get("ddb.adapterType"), get("ddb.virtualHWVersion")
-		i.Geometry, _ = d.desc.geometry()
-		i.Embedded = d.head != nil
-	}
+	i := infoOf(d.head, d.desc)
 	for _, p := range d.parts {
 		e := ExtentInfo{Sectors: p.size() / sectorSize}
 		if p.line != nil {
-			e = ExtentInfo{Access: string(p.line.access), Type: string(p.line.kind), Sectors: p.line.sectors, FileName: p.line.fileName, Offset: p.line.offset}
+			e = p.line.info()
 		}
 		if g, ok := p.part.(interface{ grainLayout() (int64, bool) }); ok {
 			e.GrainSize, e.Compressed = g.grainLayout()
@@ -58,6 +47,29 @@ func (d *Disk) Info() Info {
 		i.Extents = append(i.Extents, e)
 	}
 	return i
+}
+
+// infoOf returns what the file's own header and the descriptor say, of which
+// either may be missing.
+func infoOf(head *sparseHeader, desc *descriptor) Info {
+	i := Info{ParentCID: noParentCID}
+	if head != nil {
+		i.HeaderVersion = head.version
+	}
+	if desc != nil {
+		i.CreateType, i.CID, i.ParentCID = desc.createType, desc.cid, desc.parentCID
+		i.ParentHint, i.Encoding = desc.parentHint, desc.encoding
+		get := func(key string) string { v, _ := desc.lookup(key); return v }
+		i.Adapter, i.HWVersion = get("ddb.adapterType"), get("ddb.virtualHWVersion")
+		i.Geometry, _ = desc.geometry()
+		i.Embedded = head != nil
+	}
+	return i
+}
+
+// info returns what the line says.
+func (e *extentLine) info() ExtentInfo {
+	return ExtentInfo{Access: string(e.access), Type: string(e.kind), Sectors: e.sectors, FileName: e.fileName, Offset: e.offset}
 }
 
 // grainLayout returns the bytes of a grain, and whether grains are compressed.

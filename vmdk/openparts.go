@@ -11,6 +11,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/chain"
+	"github.com/diskimage-go/diskimage/internal/notes"
 )
 
 // openSelf opens an image of one file, which starts with prefix.
@@ -31,53 +32,59 @@ func (d *Disk) openSelf(prefix []byte) error {
 	if s.h.descriptorOffset == 0 || s.h.descriptorSize == 0 {
 		return d.openAlone(s)
 	}
-	if err := d.readEmbedded(s.h); err != nil {
+	off := int64(s.h.descriptorOffset) * sectorSize
+	text := make([]byte, s.h.descriptorSize*sectorSize) // at most 1 MiB
+	if err := readFull(d.src, text, off, "descriptor"); err != nil {
 		return err
 	}
-	line := &d.desc.extents[0]
-	if err := s.checkLine(*line); err != nil {
+	if d.desc, err = parseEmbedded(text, off, s.h, &d.notes); err != nil {
 		return err
 	}
-	if strings.ContainsAny(line.fileName, `/\`) {
-		d.notes.Add("the descriptor calls its extent %s; the file itself is read", diskimage.Quote(line.fileName))
-	}
-	d.parts = []diskPart{{part: s, line: line}}
+	d.parts = []diskPart{{part: s, line: &d.desc.extents[0]}}
 	return nil
+}
+
+const factAlone = "the file is one extent of a disk, and has no descriptor"
+
+func errAlone() error {
+	return fail(diskimage.ErrUnsupported, 0, "header", "%s: open the descriptor that names it", factAlone)
 }
 
 // openAlone shows one extent of a set by itself. What it lacks may be a
 // parent's, and there may be others before and behind it.
 func (d *Disk) openAlone(p part) error {
-	const fact = "the file is one extent of a disk, and has no descriptor"
 	if !d.salvage {
-		return fail(diskimage.ErrUnsupported, 0, "header", "%s: open the descriptor that names it", fact)
+		return errAlone()
 	}
-	d.notes.Add("%s: what it holds is shown, and zeros where it holds nothing", fact)
+	d.notes.Add("%s: what it holds is shown, and zeros where it holds nothing", factAlone)
 	d.parts = []diskPart{{part: p}}
 	return nil
 }
 
-// readEmbedded reads the descriptor that lies in a sparse extent.
-func (d *Disk) readEmbedded(h *sparseHeader) error {
-	off := int64(h.descriptorOffset) * sectorSize
-	text := make([]byte, h.descriptorSize*sectorSize) // at most 1 MiB
-	if err := readFull(d.src, text, off, "descriptor"); err != nil {
-		return err
-	}
+// parseEmbedded reads the descriptor that lies at the offset off of a sparse
+// extent, which has to be all of the disk.
+func parseEmbedded(text []byte, off int64, h *sparseHeader, n *notes.List) (*descriptor, error) {
 	if end := bytes.IndexByte(text, 0); end >= 0 {
 		text = text[:end] // products leave behind it what was there before
 	}
-	var err error
-	if d.desc, err = parseDescriptor(text, off); err != nil {
-		return err
+	d, err := parseDescriptor(text, off)
+	if err != nil {
+		return nil, err
 	}
-	if err := d.desc.refusal(); err != nil {
-		return err
+	if err := d.refusal(); err != nil {
+		return nil, err
 	}
-	if n := len(d.desc.extents); n != 1 || d.desc.extents[0].kind != kindSparse {
-		return fail(diskimage.ErrUnsupported, off, "descriptor", "it lies in a sparse extent and describes %d, of which the first is %s: only a disk of that one file is read", n, d.desc.extents[0].kind)
+	line := d.extents[0]
+	if n := len(d.extents); n != 1 || line.kind != kindSparse {
+		return nil, fail(diskimage.ErrUnsupported, off, "descriptor", "it lies in a sparse extent and describes %d, of which the first is %s: only a disk of that one file is read", n, line.kind)
 	}
-	return nil
+	if err := h.checkLine(line); err != nil {
+		return nil, err
+	}
+	if strings.ContainsAny(line.fileName, `/\`) {
+		n.Add("the descriptor calls its extent %s; the file itself is read", diskimage.Quote(line.fileName))
+	}
+	return d, nil
 }
 
 // readDescriptor reads an image that is a descriptor.
@@ -202,7 +209,7 @@ func (d *Disk) newPart(p *diskPart) (err error) {
 	case kindSparse:
 		var s *sparse
 		if s, err = newSparse(f); err == nil {
-			p.part, err = s, s.checkLine(*p.line)
+			p.part, err = s, s.h.checkLine(*p.line)
 		}
 	case kindVMFSSparse:
 		p.part, err = newCOWD(f)
@@ -221,9 +228,9 @@ func (d *Disk) newPart(p *diskPart) (err error) {
 }
 
 // checkLine holds the extent's header against the descriptor's line.
-func (s *sparse) checkLine(line extentLine) error {
-	if s.h.capacity != uint64(line.sectors) {
-		return fail(diskimage.ErrCorrupt, offCapacity, "header: capacity", "%d sectors, but the descriptor says %d", s.h.capacity, line.sectors)
+func (h *sparseHeader) checkLine(line extentLine) error {
+	if h.capacity != uint64(line.sectors) {
+		return fail(diskimage.ErrCorrupt, offCapacity, "header: capacity", "%d sectors, but the descriptor says %d", h.capacity, line.sectors)
 	}
 	return nil
 }
