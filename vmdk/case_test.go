@@ -93,6 +93,7 @@ func readCase(t *testing.T, c imagetest.Case, file []byte) {
 	require.NoError(t, err)
 	defer d.Close()
 	if c.Stage == imagetest.AtMap {
+		requireError(t, c, d.CheckMap())
 		return
 	}
 	if c.Stage == imagetest.AtRead {

@@ -1,8 +1,27 @@
 package vmdk
 
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/diskimage-go/diskimage"
+)
+
 // CheckMap walks the grain directories and tables of the disk and of the disks
 // below it, reads no guest data, and returns an error if anything in them could
-// change what a guest reads.
+// change what a guest reads:
+//
+//   - ErrCorrupt: an entry names a place that grains or tables may not lie in;
+//     two grains, or a grain and a table, share a sector.
+//   - ErrTruncated: a table or a grain ends behind the end of its file.
+//
+// The error names the table, the entry and its guest offset. How long a
+// compressed grain is only the grain tells: that it is whole and the one that
+// is meant is found out when it is read, by its marker and its checksum. A
+// redundant grain table that is damaged, or differs from the primary one, is a
+// note: the primary one is read.
+//
+// Memory: 64 MiB at most, and the cache for tables.
 func (d *Disk) CheckMap() error {
 	for i := range d.parts {
 		if err := d.parts[i].checkMap(); err != nil {
@@ -12,16 +31,131 @@ func (d *Disk) CheckMap() error {
 	return d.parent.CheckMap()
 }
 
-func (s *sparse) checkMap() error {
+// mapWindow is how many sectors of a file are looked at in one walk over the
+// tables: as many as a set of sectors holds in its memory.
+const mapWindow = maxSetPages * setPageLen
+
+// A mapCheck is one walk over an extent's tables. It looks for sectors of a
+// window of the file that are used twice.
+type mapCheck struct {
+	*sparse
+	used        *sectorSet
+	first, last int64 // sectors of the window
+}
+
+func (s *sparse) checkMap() error { return s.checkWindows(mapWindow) }
+
+// checkWindows is checkMap with windows of that many sectors.
+func (s *sparse) checkWindows(window int64) error {
+	if err := s.compareTables(); err != nil {
+		return err
+	}
+	sectors := (s.fileSize + sectorSize - 1) / sectorSize
+	for first := int64(0); first < sectors; first += window {
+		c := mapCheck{s, newSectorSet(), first, first + window}
+		// The tables first, so that a grain that lies in one is the grain's fault.
+		if err := s.eachTable(c.claimTable); err != nil {
+			return err
+		}
+		if err := s.eachTable(c.claimGrains); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachTable calls f for each grain table that is used.
+func (s *sparse) eachTable(f func(t *grainTable) error) error {
+	for i := int64(0); i < s.h.tables(); {
+		t, err := s.table(i)
+		if err != nil {
+			return err
+		}
+		if t.entries == nil {
+			i += s.absentTables(i)
+			continue
+		}
+		if err := f(t); err != nil {
+			return err
+		}
+		i++
+	}
+	return nil
+}
+
+// claim takes n sectors, and reports whether one was taken already.
+func (c *mapCheck) claim(sector, n int64) bool {
+	from, to := max(sector, c.first), min(sector+n, c.last)
+	return from < to && c.used.add(from, to-from)
+}
+
+func (c *mapCheck) claimTable(t *grainTable) error {
+	if !c.claim(t.off/sectorSize, gtBytes/sectorSize) {
+		return nil
+	}
+	d := directory(t.redundant)
+	at, _ := c.directoryAt(d)
+	return fail(diskimage.ErrCorrupt, at+t.index*gdeBytes, fmt.Sprintf("%v: entry %d", d, t.index), "the grain table at %#x overlaps another", t.off)
+}
+
+func (c *mapCheck) claimGrains(t *grainTable) error {
+	n := min(numGTEsPerGT, c.h.grains()-t.index*numGTEsPerGT)
+	for i := range n {
+		e := t.entry(i)
+		if e == gteAbsent || e == gteZeroed && c.h.zeroedGTE() {
+			continue
+		}
+		if err := c.checkEntry(t, i, e); err != nil {
+			return err
+		}
+		off, length := int64(e)*sectorSize, int64(grainMarkerLen+minStreamLen)
+		if !c.h.compressed() {
+			length = min(c.grain, c.size()-t.index<<c.spanBits-i<<c.grainBits)
+		}
+		if end := off + length; end > c.fileSize {
+			return c.badEntry(diskimage.ErrTruncated, t, i, "the grain at %#x ends at %#x, the file at %#x", off, end, c.fileSize)
+		}
+		if c.claim(int64(e), (length+sectorSize-1)/sectorSize) {
+			return c.badEntry(diskimage.ErrCorrupt, t, i, "the grain at %#x shares sectors with another, or with a grain table", off)
+		}
+	}
+	return nil
+}
+
+// compareTables notes the redundant tables that are damaged or differ from the
+// primary ones.
+func (s *sparse) compareTables() error {
+	if !s.h.redundant() {
+		return nil
+	}
 	for i := range s.h.tables() {
 		t, err := s.table(i)
 		if err != nil {
 			return err
 		}
-		if t.entries != nil {
-			if err := s.checkTable(t); err != nil {
-				return err
-			}
+		if t.redundant {
+			continue // noted
+		}
+		r, err := s.readTable(redundant, i)
+		switch {
+		case err != nil:
+		case r.entries == nil && t.entries != nil:
+			err = fmt.Errorf("%v: entry %d: it names no table", redundant, i)
+		case r.entries != nil && t.entries != nil && !bytes.Equal(r.entries, t.entries):
+			err = s.difference(t, r)
+		}
+		if err != nil {
+			s.note("the primary grain table %d is used, the redundant one differs: %v", i, err)
+		}
+	}
+	return nil
+}
+
+// difference returns the first entry in which two tables differ.
+func (s *sparse) difference(t, r *grainTable) error {
+	for i := range int64(numGTEsPerGT) {
+		if a, b := t.entry(i), r.entry(i); a != b {
+			return s.badEntry(diskimage.ErrCorrupt, r, i, "%#x, not %#x", b, a)
 		}
 	}
 	return nil

@@ -216,6 +216,14 @@ func TestShapes(t *testing.T) {
 			d, err := vmdk.Open(t.Context(), imagetest.Source(m.Bytes), vmdk.Options{})
 			require.NoError(t, err)
 			require.NoError(t, d.CheckMap())
+			if len(m.Guest) > 4<<20 { // the laws are held by the others
+				p := make([]byte, len(m.Guest))
+				_, err := d.ReadAt(p, 0)
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(m.Guest, p))
+				disktest.Walk(t, d)
+				return
+			}
 			disktest.ConformHost(t, d, m.Guest, func(int, int) io.ReaderAt { return imagetest.Source(m.Bytes) })
 		})
 	}

@@ -276,8 +276,8 @@ func vmdkTableCases() []Case {
 		{ID: "V08", Name: "grains overlap", Build: gt((vmdkData + vmdkGrain/2) / sector), Kind: corrupt, Stage: AtMap, Field: "grain table 0: entry 1", Off: second, Guest: vmdkGrain, Check: Corrupt},
 		{ID: "V08", Name: "GT entry beyond the end, redundant table sound", Build: both(func(m *VMDKImage) { m.Put32(m.GTE(1), 1<<30) }), Note: "redundant", Check: Corrupt},
 		{ID: "V08", Name: "zero grain without the flag", Build: gt(1), Kind: corrupt, Stage: AtRead, Field: "grain of zeros", Off: second, Guest: vmdkGrain, Check: Corrupt},
-		{ID: "V08", Name: "tables differ", Build: both(func(m *VMDKImage) { m.Put32(m.RGTs[0]+4, 0) }), Check: Corrupt},
-		{ID: "V08", Name: "the second directory is damaged", Build: both(func(m *VMDKImage) { m.Put32(m.RGD, 1<<30) }), Check: Corrupt},
+		{ID: "V08", Name: "tables differ", Build: both(func(m *VMDKImage) { m.Put32(m.RGTs[0]+4, 0) }), Note: "redundant", Check: Corrupt},
+		{ID: "V08", Name: "the second directory is damaged", Build: both(func(m *VMDKImage) { m.Put32(m.RGD, 1<<30) }), Note: "redundant", Check: Corrupt},
 	}
 }
 
