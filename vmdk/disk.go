@@ -87,6 +87,7 @@ var (
 	_ diskimage.StoredReader   = (*Disk)(nil)
 	_ diskimage.MapChecker     = (*Disk)(nil)
 	_ diskimage.ChangeDetector = (*Disk)(nil)
+	_ diskimage.Attester       = (*Disk)(nil)
 	_ diskimage.Noter          = (*Disk)(nil)
 )
 
@@ -147,6 +148,15 @@ func (d *Disk) open(ctx context.Context, o Options) error {
 
 // Size returns the guest disk's size in bytes, a multiple of 512.
 func (d *Disk) Size() int64 { return d.size }
+
+// Attest asks the source, if it lies in a container with checksums, whether it
+// is what those are of; the container answers for the extents in it too.
+func (d *Disk) Attest(ctx context.Context) error {
+	if a, ok := d.src.(diskimage.Attester); ok {
+		return a.Attest(ctx)
+	}
+	return nil
+}
 
 // partAt returns the part that holds a guest offset inside the disk.
 func (d *Disk) partAt(off int64) *diskPart {

@@ -3,6 +3,7 @@ package ova_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -59,11 +60,14 @@ func frontToBack(r io.Reader, which string, o ova.Options) (l look) {
 	if err != nil {
 		return look{err: err}
 	}
-	f, err := p.Disk(d)
+	f, size, err := p.Disk(d)
 	if err != nil {
 		return look{err: err}
 	}
 	if l.data, l.err = io.ReadAll(f); l.err == nil {
+		if int64(len(l.data)) != size {
+			return look{err: errors.New("the file is not as long as was said")}
+		}
 		l.err = p.Finish()
 	}
 	l.notes = p.Notes()

@@ -31,19 +31,19 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 
 // Disk returns what reads the file of a disk as it lies in the package:
 // compressed, if d says so. Whatever comes before it is passed over and
-// hashed. It is for one disk, and to be called once.
-func (p *Reader) Disk(d Disk) (io.Reader, error) {
+// hashed. size is the file's. It is for one disk, and to be called once.
+func (p *Reader) Disk(d Disk) (r io.Reader, size int64, err error) {
 	if d.unreadable != nil {
-		return nil, d.unreadable
+		return nil, 0, d.unreadable
 	}
 	for {
 		switch err := p.next(); {
 		case err == io.EOF:
-			return nil, missing(d.File)
+			return nil, 0, missing(d.File)
 		case err != nil:
-			return nil, err
+			return nil, 0, err
 		case p.last.name == d.File:
-			return &body{p, p.last}, nil
+			return &body{p, p.last}, p.last.size, nil
 		}
 	}
 }
