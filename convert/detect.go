@@ -1,7 +1,6 @@
 package convert
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/ova"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // Detect returns the format that a file's content says it is. It reads a few
@@ -149,7 +149,7 @@ func identify(src diskimage.Source) ([]content, error) {
 	if hasAt(prefix, 0, "QFI\xfb") {
 		add(QCOW2)
 	}
-	if isVMDK(prefix) {
+	if vmdk.Probe(prefix) {
 		add(VMDK)
 	}
 	front, footer := vhdAt(prefix), max(vhdAt(tail), vhdAt(tail[min(1, len(tail)):]))
@@ -204,31 +204,6 @@ func readFull(src diskimage.Source, p []byte, off int64) error {
 		return fmt.Errorf("read at %#x: %w", e.Off, err)
 	}
 	return e
-}
-
-// isVMDK reports whether a file begins as a sparse extent of VMware's (Virtual
-// Disk Format 5.0: hosted sparse, ESX Server sparse; and seSparse) or as the
-// text of a descriptor.
-//
-// A descriptor is told by its first comment, and, as QEMU does, by a version
-// line behind nothing but comments: what QEMU opens as VMDK is none of raw.
-func isVMDK(p []byte) bool {
-	if hasAt(p, 0, "KDMV") || hasAt(p, 0, "COWD") || hasAt(p, 0, "\xbe\xba\xfe\xca\x00\x00\x00\x00") {
-		return true
-	}
-	text := bytes.ToLower(bytes.TrimPrefix(p[:min(len(p), textWindow)], []byte("\xef\xbb\xbf")))
-	for line := range bytes.Lines(text) {
-		line = bytes.TrimSpace(line)
-		if comment, ok := bytes.CutPrefix(line, []byte("#")); ok {
-			if bytes.HasPrefix(bytes.TrimSpace(comment), []byte("disk descriptorfile")) {
-				return true
-			}
-		} else if len(line) > 0 {
-			rest, ok := bytes.CutPrefix(line, []byte("version"))
-			return ok && bytes.HasPrefix(bytes.TrimSpace(rest), []byte("="))
-		}
-	}
-	return false
 }
 
 const (

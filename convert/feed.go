@@ -269,10 +269,9 @@ func (s *diskFeed) move(j *job, w *worker, e diskimage.Extent, blk *diskimage.Bl
 	case verdict == asData:
 		return false, nil
 	case verdict == asIs:
-		// The stream may lie anywhere in the arena, behind what wraps it, or
-		// where there was more room; both memories end where they started to.
-		if at := cap(arena) - cap(unit.Data); at >= 0 && at < len(arena) && &unit.Data[0] == &arena[at] {
-			j.Stored = j.Stored[:have+at+len(unit.Data)]
+		if len(unit.Data) <= len(arena) { // else it has its own memory
+			j.Stored = append(j.Stored, unit.Data...) // to the arena's front
+			unit.Data = j.Stored[have:]
 		}
 		j.Blocks = append(j.Blocks, unit)
 	case s.o.OnlyTop:

@@ -8,6 +8,7 @@ import (
 	"github.com/diskimage-go/diskimage/internal/hostfile"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/raw"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // OpenOptions say how an image is opened. The zero value tells the format by
@@ -23,8 +24,9 @@ type OpenOptions struct {
 	// against its folder. Default: the file's name, if it has one.
 	Name string
 
-	// Opener opens what the image names: backing files and data files. See
-	// [NewDirOpener]. Default: an image that names another is refused.
+	// Opener opens what the image names: backing files, data files, extents and
+	// parents. See [NewDirOpener]. Default: an image that names another is
+	// refused.
 	Opener diskimage.Opener
 
 	// RawAnyway takes a file that is declared raw for raw though its content
@@ -34,8 +36,8 @@ type OpenOptions struct {
 	// Salvage reads what can be read of a damaged image. Default: refused.
 	Salvage bool
 
-	// SkipExternal opens neither backing file nor data file, which is enough to
-	// look at an image, not to read it. Default false.
+	// SkipExternal opens nothing that the image names, which is enough to look
+	// at an image, not to read it. Default false.
 	SkipExternal bool
 
 	// Snapshot is the id or the name of the internal snapshot to show.
@@ -48,8 +50,8 @@ type OpenOptions struct {
 	Member string
 }
 
-// Open shows the image in src as a disk: a *[raw.Disk] or a *[qcow2.Disk]. The
-// context bounds the opening, not the disk's life.
+// Open shows the image in src as a disk: a *[raw.Disk], a *[qcow2.Disk] or a
+// *[vmdk.Disk]. The context bounds the opening, not the disk's life.
 //
 // Closing the disk closes src if it is an io.Closer, and what the image made
 // the opener open. After an error src is left to the caller.
@@ -61,8 +63,8 @@ type OpenOptions struct {
 // holds. The package's digests are not held against the disk's file, which
 // would have to be read: conversions do so, and [diskimage.Attester] does.
 //
-// Errors of detection are as [Detect] says. VMDK and VHD are recognised and
-// refused as [diskimage.ErrUnsupported].
+// Errors of detection are as [Detect] says. VHD is recognised and refused as
+// [diskimage.ErrUnsupported].
 func Open(ctx context.Context, src diskimage.Source, o OpenOptions) (diskimage.VirtualDisk, error) {
 	return open(ctx, src, o.inherited(nil), 0, nil)
 }
@@ -102,10 +104,21 @@ func openAs(ctx context.Context, src diskimage.Source, format Format, o OpenOpti
 			return nil, err // not d, which would be no nil VirtualDisk
 		}
 		return d, nil
+	case VMDK:
+		if o.Snapshot != "" {
+			return nil, noSnapshots(vmdk.Name, o.Snapshot)
+		}
+		d, err := vmdk.Open(ctx, src, vmdk.Options{
+			Name: o.Name, Opener: o.Opener, Depth: depth, SkipExternal: o.SkipExternal,
+			Salvage: o.Salvage, Notes: notes,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
 	case Raw:
 		if o.Snapshot != "" {
-			return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: raw.Name, Off: -1,
-				Msg: "the format has no snapshots, asked for was " + diskimage.Quote(o.Snapshot)}
+			return nil, noSnapshots(raw.Name, o.Snapshot)
 		}
 		d, err := raw.Open(src, raw.Options{Notes: notes})
 		if err != nil {
@@ -152,12 +165,20 @@ func FormatOf(d diskimage.VirtualDisk) Format {
 		return Raw
 	case *qcow2.Disk:
 		return QCOW2
+	case *vmdk.Disk:
+		return VMDK
 	}
 	return Auto
+}
+
+// noSnapshots returns the error for a snapshot of a format that has none.
+func noSnapshots(format, name string) error {
+	return &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: format, Off: -1,
+		Msg: "the format has no snapshots, asked for was " + diskimage.Quote(name)}
 }
 
 // unreadable returns the error for a format that is recognised and not read.
 func unreadable(f Format) error {
 	return &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: f.String(), Off: -1,
-		Msg: "this version reads qcow2 and raw"}
+		Msg: "this version reads qcow2, vmdk and raw"}
 }

@@ -1,6 +1,7 @@
 package convert_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
@@ -24,6 +25,21 @@ func product(t *testing.T, name string) string {
 	return filepath.Join(dir, name)
 }
 
+// vmdkDigest is of the disk that VMware's sample images show.
+const vmdkDigest = "a3bcf05f07a1c06a3380eeca8571f0efb2b85afafa1e21662b8cad436d1f7727"
+
+// openProduct opens an image, which may name files in its own folder.
+func openProduct(t *testing.T, path string) diskimage.VirtualDisk {
+	t.Helper()
+	opener, err := convert.NewDirOpener(filepath.Dir(path))
+	require.NoError(t, err)
+	defer opener.Close()
+	d, err := convert.OpenFile(t.Context(), path, convert.OpenOptions{Opener: opener})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	return d
+}
+
 // TestProductImages holds the content of images made elsewhere against digests
 // that other readers gave.
 func TestProductImages(t *testing.T) {
@@ -33,21 +49,56 @@ func TestProductImages(t *testing.T) {
 	}{
 		"image.qcow2":   {102400, "a9c0220b1dadd1812fc4bbe137f495d2c3b88c7b33b5a4de545d201fd31b3bc0"},
 		"vsstest.qcow2": {1 << 30, "5cba558cfac0916cae697d2231dc1e17874aa262f2890f5236fb9c90b9610d0a"},
+
+		"monolithicSparse.vmdk":     {10 << 20, vmdkDigest},
+		"twoGbMaxExtentSparse.vmdk": {10 << 20, vmdkDigest},
+		"streamOptimized.vmdk":      {10 << 20, vmdkDigest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := product(t, name)
 			if testing.Short() && want.size > 1<<20 {
 				t.Skip("large, in short mode")
 			}
-			d, err := convert.OpenFile(t.Context(), path, convert.OpenOptions{})
-			require.NoError(t, err)
-			defer d.Close()
+			d := openProduct(t, path)
 			require.Equal(t, want.size, d.Size())
 			sum := sha256.New()
-			_, err = io.Copy(sum, io.NewSectionReader(d, 0, d.Size()))
+			_, err := io.Copy(sum, io.NewSectionReader(d, 0, d.Size()))
 			require.NoError(t, err)
 			require.Equal(t, want.digest, hex.EncodeToString(sum.Sum(nil)))
 		})
+	}
+}
+
+// TestLargeProductImages holds the content of images that say nothing of most
+// of a large disk.
+func TestLargeProductImages(t *testing.T) {
+	d := openProduct(t, product(t, "ubuntu.2.0-disk1.vmdk"))
+	require.EqualValues(t, 8<<30, d.Size())
+	for e, err := range diskimage.Extents(d, 0, d.Size()) {
+		require.NoError(t, err)
+		require.True(t, e.IsZero(), "%+v", e)
+	}
+
+	// 512 bytes at i*640 KiB + i*512 are all the digit i mod 10, and the next
+	// 512 are zeros.
+	d = openProduct(t, product(t, "iotest-version3.vmdk"))
+	require.EqualValues(t, 16<<30, d.Size())
+	for i := range int64(100) {
+		got := make([]byte, 1024)
+		_, err := d.ReadAt(got, i*(640<<10+512))
+		require.NoError(t, err)
+		require.Equal(t, append(bytes.Repeat([]byte{'0' + byte(i%10)}, 512), make([]byte, 512)...), got, i)
+	}
+}
+
+// TestDamagedProductImages holds that what cannot be right is refused at once.
+func TestDamagedProductImages(t *testing.T) {
+	for name, want := range map[string]diskimage.ErrorKind{
+		"aws-export-header-only.vmdk": diskimage.ErrTruncated,
+		"afl9.vmdk":                   diskimage.ErrCorrupt,
+	} {
+		_, err := convert.OpenFile(t.Context(), product(t, name), convert.OpenOptions{})
+		require.ErrorIs(t, err, want, name)
 	}
 }
 
@@ -55,16 +106,11 @@ func TestProductImages(t *testing.T) {
 // its content, and refused by name, not taken for a raw disk.
 func TestProductImagesOfOtherFormats(t *testing.T) {
 	for name, want := range map[string]convert.Format{
-		"ntfs-fixed.vhd":            convert.VHD,
-		"ntfs-dynamic.vhd":          convert.VHD,
-		"ntfs-parent.vhd":           convert.VHD,
-		"ntfs-differential.vhd":     convert.VHD,
-		"virtualpc-dynamic.vhd":     convert.VHD,
-		"monolithicSparse.vmdk":     convert.VMDK,
-		"twoGbMaxExtentSparse.vmdk": convert.VMDK,
-		"streamOptimized.vmdk":      convert.VMDK,
-		"ubuntu.2.0-disk1.vmdk":     convert.VMDK,
-		"iotest-version3.vmdk":      convert.VMDK,
+		"ntfs-fixed.vhd":        convert.VHD,
+		"ntfs-dynamic.vhd":      convert.VHD,
+		"ntfs-parent.vhd":       convert.VHD,
+		"ntfs-differential.vhd": convert.VHD,
+		"virtualpc-dynamic.vhd": convert.VHD,
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := product(t, name)

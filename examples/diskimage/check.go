@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 const checkSynopsis = "[-f FMT] [--output human|json] [-q] [--allow-external[=DIR|any]] FILE"
@@ -54,16 +56,16 @@ func runCheck(ctx context.Context, s *session, args []string) (int, error) {
 		return exitUncheckable, errors.New("This image format does not support checks")
 	}
 	if form == jsonForm {
-		err = writeJSON(s.stdout, checkObject(name, result))
+		err = writeJSON(s.stdout, result.object(name))
 	} else {
 		printCheck(s.stdout, result)
 	}
 	switch {
 	case err != nil:
 		return 1, err
-	case result.CheckErrors > 0:
+	case result.checkErrors > 0:
 		return 1, about(name, errors.New("Check failed"))
-	case result.Corruptions > 0:
+	case result.corruptions > 0:
 		return exitCorrupt, nil
 	}
 	// What makes convert refuse the image is said here as well.
@@ -72,15 +74,23 @@ func runCheck(ctx context.Context, s *session, args []string) (int, error) {
 		return 1, err
 	}
 	img.Close()
-	if result.Leaks > 0 {
+	if result.leaks > 0 {
 		return exitLeaks, nil
 	}
 	return 0, nil
 }
 
+// A checkup is what a check counted, in whatever format.
+type checkup struct {
+	format                                   string
+	imageEndOffset                           int64 // this and the next four: 0 where the reference does not tell them
+	total, allocated, fragmented, compressed int64 // clusters
+	leaks, corruptions, checkErrors          int64
+}
+
 // check checks an image, and prints what it finds. There is no result where
 // the format has nothing to check, or with an error.
-func (in *input) check(ctx context.Context, s *session, name string) (*qcow2.CheckResult, error) {
+func (in *input) check(ctx context.Context, s *session, name string) (*checkup, error) {
 	src, err := s.openSource(name)
 	if err != nil {
 		return nil, couldNotOpen(name, err)
@@ -99,19 +109,49 @@ func (in *input) check(ctx context.Context, s *session, name string) (*qcow2.Che
 		format = convert.FormatOf(img.disk)
 		img.Close()
 	}
-	if format != convert.QCOW2 {
-		return nil, nil
+	var result *checkup
+	switch format {
+	case convert.QCOW2:
+		result, err = checkQCOW2(ctx, s, src)
+	case convert.VMDK:
+		result, err = in.checkVMDK(ctx, s, src, name)
 	}
-	result, err := qcow2.Check(ctx, src, qcow2.CheckOptions{Report: func(f qcow2.Finding) { fmt.Fprintln(s.stderr, oneLine(f.Text)) }})
 	if err != nil {
 		return nil, couldNotOpen(name, err)
 	}
 	return result, nil
 }
 
-// checkObject returns the result as the reference orders it, which leaves
-// counters out that are zero.
-func checkObject(name string, r *qcow2.CheckResult) object {
+// finding prints one finding.
+func (s *session) finding(text string) { fmt.Fprintln(s.stderr, oneLine(text)) }
+
+func checkQCOW2(ctx context.Context, s *session, src diskimage.Source) (*checkup, error) {
+	r, err := qcow2.Check(ctx, src, qcow2.CheckOptions{Report: func(f qcow2.Finding) { s.finding(f.Text) }})
+	if err != nil {
+		return nil, err
+	}
+	return &checkup{qcow2.Name, r.ImageEndOffset, r.TotalClusters, r.AllocatedClusters, r.FragmentedClusters, r.CompressedClusters,
+		r.Leaks, r.Corruptions, r.CheckErrors}, nil
+}
+
+func (in *input) checkVMDK(ctx context.Context, s *session, src diskimage.Source, name string) (*checkup, error) {
+	opener, err := in.external.opener(name)
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := opener.(io.Closer); ok {
+		defer c.Close()
+	}
+	r, err := vmdk.Check(ctx, src, vmdk.CheckOptions{Name: name, Opener: opener, Report: func(f vmdk.Finding) { s.finding(f.Text) }})
+	if err != nil {
+		return nil, err
+	}
+	return &checkup{format: vmdk.Name, leaks: r.Leaks, corruptions: r.Corruptions, checkErrors: r.CheckErrors}, nil
+}
+
+// object returns the result as the reference orders it, which leaves counters
+// out that are zero.
+func (r *checkup) object(name string) object {
 	count := func(n int64) any {
 		if n == 0 {
 			return nil
@@ -119,38 +159,38 @@ func checkObject(name string, r *qcow2.CheckResult) object {
 		return n
 	}
 	return object{
-		{"image-end-offset", count(r.ImageEndOffset)},
-		{"compressed-clusters", count(r.CompressedClusters)},
-		{"total-clusters", count(r.TotalClusters)},
-		{"corruptions", count(r.Corruptions)},
-		{"check-errors", r.CheckErrors},
-		{"leaks", count(r.Leaks)},
-		{"allocated-clusters", count(r.AllocatedClusters)},
+		{"image-end-offset", count(r.imageEndOffset)},
+		{"compressed-clusters", count(r.compressed)},
+		{"total-clusters", count(r.total)},
+		{"corruptions", count(r.corruptions)},
+		{"check-errors", r.checkErrors},
+		{"leaks", count(r.leaks)},
+		{"allocated-clusters", count(r.allocated)},
 		{"filename", name},
-		{"format", qcow2.Name},
-		{"fragmented-clusters", count(r.FragmentedClusters)},
+		{"format", r.format},
+		{"fragmented-clusters", count(r.fragmented)},
 	}
 }
 
-func printCheck(w io.Writer, r *qcow2.CheckResult) {
-	if r.Corruptions == 0 && r.Leaks == 0 && r.CheckErrors == 0 {
+func printCheck(w io.Writer, r *checkup) {
+	if r.corruptions == 0 && r.leaks == 0 && r.checkErrors == 0 {
 		fmt.Fprintln(w, "No errors were found on the image.")
 	}
-	if r.Corruptions > 0 {
-		fmt.Fprintf(w, "\n%d errors were found on the image.\nData may be corrupted, or further writes to the image may corrupt it.\n", r.Corruptions)
+	if r.corruptions > 0 {
+		fmt.Fprintf(w, "\n%d errors were found on the image.\nData may be corrupted, or further writes to the image may corrupt it.\n", r.corruptions)
 	}
-	if r.Leaks > 0 {
-		fmt.Fprintf(w, "\n%d leaked clusters were found on the image.\nThis means waste of disk space, but no harm to data.\n", r.Leaks)
+	if r.leaks > 0 {
+		fmt.Fprintf(w, "\n%d leaked clusters were found on the image.\nThis means waste of disk space, but no harm to data.\n", r.leaks)
 	}
-	if r.CheckErrors > 0 {
-		fmt.Fprintf(w, "\n%d internal errors have occurred during the check.\n", r.CheckErrors)
+	if r.checkErrors > 0 {
+		fmt.Fprintf(w, "\n%d internal errors have occurred during the check.\n", r.checkErrors)
 	}
-	if r.TotalClusters > 0 && r.AllocatedClusters > 0 {
+	if r.total > 0 && r.allocated > 0 {
 		percent := func(n, of int64) float64 { return float64(n) * 100 / float64(of) }
-		fmt.Fprintf(w, "%d/%d = %.2f%% allocated, %.2f%% fragmented, %.2f%% compressed clusters\n", r.AllocatedClusters, r.TotalClusters,
-			percent(r.AllocatedClusters, r.TotalClusters), percent(r.FragmentedClusters, r.AllocatedClusters), percent(r.CompressedClusters, r.AllocatedClusters))
+		fmt.Fprintf(w, "%d/%d = %.2f%% allocated, %.2f%% fragmented, %.2f%% compressed clusters\n", r.allocated, r.total,
+			percent(r.allocated, r.total), percent(r.fragmented, r.allocated), percent(r.compressed, r.allocated))
 	}
-	if r.ImageEndOffset > 0 {
-		fmt.Fprintf(w, "Image end offset: %d\n", r.ImageEndOffset)
+	if r.imageEndOffset > 0 {
+		fmt.Fprintf(w, "Image end offset: %d\n", r.imageEndOffset)
 	}
 }

@@ -7,11 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"time"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 const infoSynopsis = "[-f FMT] [--output human|json] [--backing-chain] [-q] [--raw-anyway] [--allow-external[=DIR|any]] FILE"
@@ -61,11 +61,12 @@ func (in input) collect(ctx context.Context, s *session, name string, chain bool
 		return nil, nil, verdict
 	}
 	defer img.Close()
-	top := describe(layer{name: name, disk: img.disk}, img.file)
+	top := describe(img.layers()[0], img.file)
 	if verdict == nil {
 		notes = diskimage.NotesOf(img.disk)
 	}
-	if verdict != nil || !top.namesOthers() || !chain && in.external.policy() != externalNone {
+	permitted := in.external.policy() != externalNone
+	if verdict != nil || !top.own.others || !chain && permitted && !top.own.parts {
 		return []imageInfo{top}, notes, verdict
 	}
 	in.alone = false
@@ -82,6 +83,9 @@ func (in input) collect(ctx context.Context, s *session, name string, chain bool
 			}
 		}
 		infos = append(infos, describe(l, file))
+		if !chain {
+			break
+		}
 	}
 	return infos, diskimage.NotesOf(whole.disk), nil
 }
@@ -91,30 +95,41 @@ type imageInfo struct {
 	name        string
 	format      string
 	size        int64
-	diskSize    int64       // bytes allocated on the host
-	qcow2       *qcow2.Info // nil of a raw image
-	backing     string      // what qcow2 says, or ""
-	fullBacking string      // the same, from here
+	diskSize    int64  // bytes allocated on the host
+	fullBacking string // own.backing, from here
+	own         formatInfo
+}
+
+// A formatInfo is what an image of some format has that others have not.
+type formatInfo struct {
+	clusterSize   int64 // 0: none
+	dirty         any   // a bool; nil: left out
+	backing       string
+	backingFormat string
+	others        bool   // it names files, the backing file among them
+	parts         bool   // it is not known whole without them
+	snapshots     any    // for JSON; nil: none
+	specific      object // nil: none
+	printMore     func(w io.Writer)
 }
 
 func describe(l layer, file fs.FileInfo) imageInfo {
 	info := imageInfo{name: l.name, format: convert.FormatOf(l.disk).String(), size: l.disk.Size(), diskSize: allocatedBytes(file)}
-	if d, ok := l.disk.(*qcow2.Disk); ok {
-		q := d.Info()
-		info.qcow2, info.backing, info.fullBacking = &q, q.BackingFile, beside(l.name, q.BackingFile)
+	switch d := l.disk.(type) {
+	case *qcow2.Disk:
+		info.own = describeQCOW2(d.Info())
+	case *vmdk.Disk:
+		info.own = describeVMDK(l.name, d.Info())
+		for _, name := range l.files[1:] {
+			if part, err := os.Stat(name); err == nil {
+				info.diskSize += allocatedBytes(part)
+			}
+		}
+	default:
+		info.own.dirty = false
 	}
+	info.fullBacking = beside(l.name, info.own.backing)
 	return info
-}
-
-func (i imageInfo) namesOthers() bool {
-	return i.qcow2 != nil && (i.backing != "" || i.qcow2.HasDataFile)
-}
-
-func (i imageInfo) backingFormat() string {
-	if i.qcow2 == nil {
-		return ""
-	}
-	return i.qcow2.BackingFormat
 }
 
 func printInfo(w io.Writer, infos []imageInfo, form output, chain bool) error {
@@ -140,8 +155,8 @@ func printInfo(w io.Writer, infos []imageInfo, form output, chain bool) error {
 // object returns the image's information as the reference orders it.
 func (i imageInfo) object() object {
 	o := object{
-		{"snapshots", i.snapshots()},
-		{"backing-filename-format", orNil(i.backingFormat())},
+		{"snapshots", i.own.snapshots},
+		{"backing-filename-format", orNil(i.own.backingFormat)},
 		{"virtual-size", i.size},
 		{"filename", i.name},
 		{"cluster-size", nil},
@@ -149,68 +164,16 @@ func (i imageInfo) object() object {
 		{"actual-size", i.diskSize},
 		{"format-specific", nil},
 		{"full-backing-filename", orNil(i.fullBacking)},
-		{"backing-filename", orNil(i.backing)},
-		{"dirty-flag", i.qcow2 != nil && i.qcow2.Dirty},
+		{"backing-filename", orNil(i.own.backing)},
+		{"dirty-flag", i.own.dirty},
 	}
-	if i.qcow2 != nil {
-		o.set("cluster-size", i.qcow2.ClusterSize)
-		o.set("format-specific", object{{"type", i.format}, {"data", i.specific()}})
+	if i.own.clusterSize > 0 {
+		o.set("cluster-size", i.own.clusterSize)
 	}
-	return o
-}
-
-// specific returns what only a QCOW2 image has.
-func (i imageInfo) specific() object {
-	q := i.qcow2
-	if q.Version < 3 {
-		return object{{"compat", "0.10"}, {"compression-type", "zlib"}, {"refcount-bits", q.RefcountBits}}
-	}
-	o := object{
-		{"compat", "1.1"},
-		{"compression-type", compressionName(q.Compression)},
-		{"lazy-refcounts", q.LazyRefcounts},
-		{"bitmaps", nil},
-		{"refcount-bits", q.RefcountBits},
-		{"data-file", nil},
-		{"data-file-raw", nil},
-		{"corrupt", q.Corrupt},
-		{"extended-l2", q.ExtendedL2},
-	}
-	if len(q.Bitmaps) > 0 {
-		bitmaps := list{}
-		for _, b := range q.Bitmaps {
-			flags := list{}
-			if b.InUse {
-				flags = append(flags, "in-use")
-			}
-			if b.Auto {
-				flags = append(flags, "auto")
-			}
-			bitmaps = append(bitmaps, object{{"flags", flags}, {"name", b.Name}, {"granularity", b.Granularity}})
-		}
-		o.set("bitmaps", bitmaps)
-	}
-	if q.HasDataFile {
-		o.set("data-file", orNil(q.DataFile))
-		o.set("data-file-raw", q.DataFileRaw)
+	if i.own.specific != nil {
+		o.set("format-specific", object{{"type", i.format}, {"data", i.own.specific}})
 	}
 	return o
-}
-
-func (i imageInfo) snapshots() any {
-	if i.qcow2 == nil || len(i.qcow2.Snapshots) == 0 {
-		return nil
-	}
-	all := list{}
-	for _, s := range i.qcow2.Snapshots {
-		o := object{{"icount", nil}, {"vm-clock-nsec", s.VMClock % 1e9}, {"name", s.Name}, {"date-sec", s.Date.Unix()},
-			{"date-nsec", s.Date.Nanosecond()}, {"vm-clock-sec", s.VMClock / 1e9}, {"id", s.ID}, {"vm-state-size", s.VMStateSize}}
-		if s.Icount != ^uint64(0) {
-			o.set("icount", s.Icount)
-		}
-		all = append(all, o)
-	}
-	return all
 }
 
 // print prints the image's information for people. Text of the image's own is
@@ -219,43 +182,28 @@ func (i imageInfo) print(w io.Writer) {
 	fmt.Fprintf(w, "image: %s\nfile format: %s\n", plain(i.name), i.format)
 	fmt.Fprintf(w, "virtual size: %s (%d bytes)\n", humanSize(i.size), i.size)
 	fmt.Fprintf(w, "disk size: %s\n", humanSize(i.diskSize))
-	q := i.qcow2
-	if q == nil {
-		return
+	if i.own.clusterSize > 0 {
+		fmt.Fprintf(w, "cluster_size: %d\n", i.own.clusterSize)
 	}
-	fmt.Fprintf(w, "cluster_size: %d\n", q.ClusterSize)
-	if q.Dirty {
+	if i.own.dirty == true {
 		fmt.Fprintln(w, "cleanly shut down: no")
 	}
-	if i.backing != "" {
-		fmt.Fprintf(w, "backing file: %s", plain(i.backing))
-		if i.fullBacking != i.backing {
+	if i.own.backing != "" {
+		fmt.Fprintf(w, "backing file: %s", plain(i.own.backing))
+		if i.fullBacking != i.own.backing {
 			fmt.Fprintf(w, " (actual path: %s)", plain(i.fullBacking))
 		}
 		fmt.Fprintln(w)
-		if i.backingFormat() != "" {
-			fmt.Fprintf(w, "backing file format: %s\n", plain(i.backingFormat()))
+		if i.own.backingFormat != "" {
+			fmt.Fprintf(w, "backing file format: %s\n", plain(i.own.backingFormat))
 		}
 	}
-	i.printSnapshots(w)
-	fmt.Fprintln(w, "Format specific information:")
-	writeHuman(w, i.specific(), 1)
-}
-
-func (i imageInfo) printSnapshots(w io.Writer) {
-	if len(i.qcow2.Snapshots) == 0 {
-		return
+	if i.own.printMore != nil {
+		i.own.printMore(w)
 	}
-	fmt.Fprintf(w, "Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT")
-	for _, s := range i.qcow2.Snapshots {
-		clock := time.Duration(min(s.VMClock, 1<<63-1)) / time.Millisecond
-		icount := ""
-		if s.Icount != ^uint64(0) {
-			icount = fmt.Sprint(s.Icount)
-		}
-		fmt.Fprintf(w, "%-9s %-16s %8s%20s%13s%11s\n", plain(s.ID), plain(s.Name), humanSize(int64(min(s.VMStateSize, 1<<63-1))),
-			s.Date.Local().Format("2006-01-02 15:04:05"),
-			fmt.Sprintf("%02d:%02d:%02d.%03d", clock/3600000, clock/60000%60, clock/1000%60, clock%1000), icount)
+	if i.own.specific != nil {
+		fmt.Fprintln(w, "Format specific information:")
+		writeHuman(w, i.own.specific, 1)
 	}
 }
 

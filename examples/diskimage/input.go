@@ -17,6 +17,7 @@ import (
 	"github.com/diskimage-go/diskimage/internal/hostfile"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/raw"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // stdName stands for standard input or output.
@@ -214,9 +215,9 @@ func rawSoFar(ctx context.Context, first diskimage.Source, declared convert.Form
 
 // A layer is one image of a chain, the first being the one on top.
 type layer struct {
-	name     string // as the reference would print it
-	dataFile string // likewise, if it has one
-	disk     diskimage.VirtualDisk
+	name  string   // as the reference would print it
+	files []string // its files in the order of [diskimage.Extent.File]: the image's own, then those that it names for its data
+	disk  diskimage.VirtualDisk
 }
 
 // layers returns the image and those below it, as far as they are open.
@@ -224,17 +225,26 @@ func (img *image) layers() []layer {
 	var all []layer
 	name := img.name
 	for d := img.disk; d != nil; {
-		l := layer{name: name, disk: d}
-		q, ok := d.(*qcow2.Disk)
-		if !ok {
-			return append(all, l)
-		}
-		info := q.Info()
-		if info.HasDataFile {
-			l.dataFile = beside(name, info.DataFile)
+		l := layer{name: name, files: []string{name}, disk: d}
+		var below string
+		switch q := d.(type) {
+		case *qcow2.Disk:
+			info := q.Info()
+			if info.HasDataFile {
+				l.files = append(l.files, beside(name, info.DataFile))
+			}
+			below, d = info.BackingFile, q.Backing()
+		case *vmdk.Disk:
+			info := q.Info()
+			for i := 1; i <= len(info.Extents) && q.FileName(i) != ""; i++ {
+				l.files = append(l.files, beside(name, q.FileName(i)))
+			}
+			below, d = info.ParentHint, q.Parent()
+		default:
+			d = nil
 		}
 		all = append(all, l)
-		name, d = beside(name, info.BackingFile), q.Backing()
+		name = beside(name, below)
 	}
 	return all
 }
@@ -263,14 +273,11 @@ func hasProtocol(name string) bool {
 func (img *image) files() []fs.FileInfo {
 	all := []fs.FileInfo{img.file}
 	for i, l := range img.layers() {
-		names := []string{l.dataFile}
-		if i > 0 {
-			names = append(names, l.name)
+		names := l.files
+		if i == 0 {
+			names = names[1:]
 		}
 		for _, name := range names {
-			if name == "" {
-				continue
-			}
 			if info, err := os.Stat(name); err == nil {
 				all = append(all, info)
 			}

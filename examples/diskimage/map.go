@@ -11,6 +11,7 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/hostfile"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 const mapSynopsis = "[-f FMT] [-s OFFSET] [-l LENGTH] [--output human|json] [--raw-anyway] [--allow-external[=DIR|any]] FILE"
@@ -93,8 +94,9 @@ type mapper struct {
 
 // A mapLayer is one image of a chain, as far as the map is concerned.
 type mapLayer struct {
-	names [2]string         // of the image file and of its data file
-	holes [2]*hostfile.File // likewise, where what was allocated may not have been written
+	names []string          // of its files, by number
+	holes [2]*hostfile.File // of the first ones, where what was allocated may not have been written
+	solid bool              // what is stored plain is data, the holes of its file too
 }
 
 // mapLayers returns the layers' files. Like the reference, it asks the file
@@ -104,9 +106,14 @@ type mapLayer struct {
 func (img *image) mapLayers() []mapLayer {
 	var all []mapLayer
 	for _, l := range img.layers() {
-		m := mapLayer{names: [2]string{l.name, l.dataFile}}
-		if q, ok := l.disk.(*qcow2.Disk); ok && l.name != stdName {
-			m.look(q.Info().ClusterSize)
+		m := mapLayer{names: l.files}
+		switch d := l.disk.(type) {
+		case *qcow2.Disk:
+			if l.name != stdName {
+				m.look(d.Info().ClusterSize)
+			}
+		case *vmdk.Disk:
+			m.solid = true
 		}
 		all = append(all, m)
 	}
@@ -124,7 +131,7 @@ func (l *mapLayer) look(clusterSize int64) {
 		return
 	}
 	l.holes[0] = f
-	if l.names[1] != "" {
+	if len(l.names) > 1 {
 		l.holes[1], _ = hostfile.Open(l.names[1])
 	}
 }
@@ -170,6 +177,9 @@ func (m *mapper) extent(e diskimage.Extent) error {
 		return m.add(entry)
 	}
 	entry.offset = e.Host
+	if e.Kind == diskimage.Zero && e.Depth < len(m.layers) && m.layers[e.Depth].solid {
+		entry.data = true
+	}
 	f := m.holesOf(e)
 	if f == nil {
 		return m.add(entry)
@@ -245,7 +255,7 @@ func (m *mapper) printHuman(w io.Writer, e mapEntry) error {
 		return errNoPlace
 	}
 	name := ""
-	if e.depth < len(m.layers) && e.file < 2 {
+	if e.depth < len(m.layers) && e.file < len(m.layers[e.depth].names) {
 		name = m.layers[e.depth].names[e.file]
 	}
 	_, err := fmt.Fprintf(w, "%-16s%-16s%-16s%s\n", hex(e.start), hex(e.length), hex(e.offset), plain(name))
