@@ -31,37 +31,17 @@ func (d *Disk) CheckMap() error {
 	return d.parent.CheckMap()
 }
 
-// mapWindow is how many sectors of a file are looked at in one walk over the
-// tables: as many as a set of sectors holds in its memory.
-const mapWindow = maxSetPages * setPageLen
-
-// A mapCheck is one walk over an extent's tables. It looks for sectors of a
-// window of the file that are used twice.
-type mapCheck struct {
-	*sparse
-	used        *sectorSet
-	first, last int64 // sectors of the window
-}
-
-func (s *sparse) checkMap() error { return s.checkWindows(mapWindow) }
-
-// checkWindows is checkMap with windows of that many sectors.
-func (s *sparse) checkWindows(window int64) error {
+func (s *sparse) checkMap() error {
 	if err := s.compareTables(); err != nil {
 		return err
 	}
-	sectors := (s.fileSize + sectorSize - 1) / sectorSize
-	for first := int64(0); first < sectors; first += window {
-		c := mapCheck{s, newSectorSet(), first, first + window}
+	return eachStretch(claimStretch, func(c *claims) error {
 		// The tables first, so that a grain that lies in one is the grain's fault.
-		if err := s.eachTable(c.claimTable); err != nil {
+		if err := s.eachTable(func(t *grainTable) error { return s.claimTable(t, c) }); err != nil {
 			return err
 		}
-		if err := s.eachTable(c.claimGrains); err != nil {
-			return err
-		}
-	}
-	return nil
+		return s.eachTable(func(t *grainTable) error { return s.claimGrains(t, c) })
+	})
 }
 
 // eachTable calls f for each grain table that is used.
@@ -83,40 +63,34 @@ func (s *sparse) eachTable(f func(t *grainTable) error) error {
 	return nil
 }
 
-// claim takes n sectors, and reports whether one was taken already.
-func (c *mapCheck) claim(sector, n int64) bool {
-	from, to := max(sector, c.first), min(sector+n, c.last)
-	return from < to && c.used.add(from, to-from)
-}
-
-func (c *mapCheck) claimTable(t *grainTable) error {
-	if !c.claim(t.off/sectorSize, gtBytes/sectorSize) {
+func (s *sparse) claimTable(t *grainTable, c *claims) error {
+	if c.claim(t.off, gtBytes) {
 		return nil
 	}
 	d := directory(t.redundant)
-	at, _ := c.directoryAt(d)
+	at, _ := s.directoryAt(d)
 	return fail(diskimage.ErrCorrupt, at+t.index*gdeBytes, fmt.Sprintf("%v: entry %d", d, t.index), "the grain table at %#x overlaps another", t.off)
 }
 
-func (c *mapCheck) claimGrains(t *grainTable) error {
-	n := min(numGTEsPerGT, c.h.grains()-t.index*numGTEsPerGT)
+func (s *sparse) claimGrains(t *grainTable, c *claims) error {
+	n := min(numGTEsPerGT, s.h.grains()-t.index*numGTEsPerGT)
 	for i := range n {
 		e := t.entry(i)
-		if e == gteAbsent || e == gteZeroed && c.h.zeroedGTE() {
+		if e == gteAbsent || e == gteZeroed && s.h.zeroedGTE() {
 			continue
 		}
-		if err := c.checkEntry(t, i, e); err != nil {
+		if err := s.checkEntry(t, i, e); err != nil {
 			return err
 		}
 		off, length := int64(e)*sectorSize, int64(grainMarkerLen+minStreamLen)
-		if !c.h.compressed() {
-			length = min(c.grain, c.size()-t.index<<c.spanBits-i<<c.grainBits)
+		if !s.h.compressed() {
+			length = min(s.grain, s.size()-t.index<<s.spanBits-i<<s.grainBits)
 		}
-		if end := off + length; end > c.fileSize {
-			return c.badEntry(diskimage.ErrTruncated, t, i, "the grain at %#x ends at %#x, the file at %#x", off, end, c.fileSize)
+		if end := off + length; end > s.fileSize {
+			return s.badEntry(diskimage.ErrTruncated, t, i, "the grain at %#x ends at %#x, the file at %#x", off, end, s.fileSize)
 		}
-		if c.claim(int64(e), (length+sectorSize-1)/sectorSize) {
-			return c.badEntry(diskimage.ErrCorrupt, t, i, "the grain at %#x shares sectors with another, or with a grain table", off)
+		if !c.claim(off, length) {
+			return s.badEntry(diskimage.ErrCorrupt, t, i, "the grain at %#x shares sectors with another, or with a grain table", off)
 		}
 	}
 	return nil

@@ -10,10 +10,6 @@ import (
 	"github.com/diskimage-go/diskimage"
 )
 
-// checkWindow is how many sectors of a file are looked at in one walk over its
-// tables: 256 GiB. Hosted sparse extents end at eight times as much.
-const checkWindow = maxSetPages * setPageLen
-
 // A sparseCheck is the check of one hosted sparse extent under way. It walks
 // the tables once for each window of the file: first it takes the sectors of
 // all metadata, then those of the grains; whatever is taken twice is corrupt,
@@ -59,7 +55,7 @@ func (c *checker) checkSparse(p *sparse) error {
 	s.footer = binary.LittleEndian.Uint64(head[offGdOffset:]) == gdAtEnd
 	last := min(s.sectors, 1<<32+maxGrain) // entries have 32 bits
 	for s.first = 0; s.first < last; s.first = s.end {
-		s.end = min(s.first+checkWindow, last)
+		s.end = min(s.first+claimStretch, last)
 		if err := s.window(); err != nil {
 			return err
 		}

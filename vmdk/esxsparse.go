@@ -229,19 +229,13 @@ func (s *esxSparse) absentTables(index int64) int64 {
 // checkMap checks every entry, and that no two of them use the same sector of
 // the file.
 func (s *esxSparse) checkMap() error {
-	for c := (claims{}); ; {
-		c.used = newSectorSet()
+	return eachStretch(claimStretch, func(c *claims) error {
 		// The tables first, so that a grain that lies in one is the grain's fault.
-		if err := s.eachTable(func(t *esxTable) error { return s.claimTable(t, &c) }); err != nil {
+		if err := s.eachTable(func(t *esxTable) error { return s.claimTable(t, c) }); err != nil {
 			return err
 		}
-		if err := s.eachTable(func(t *esxTable) error { return s.claimGrains(t, &c) }); err != nil {
-			return err
-		}
-		if !c.next() {
-			return nil
-		}
-	}
+		return s.eachTable(func(t *esxTable) error { return s.claimGrains(t, c) })
+	})
 }
 
 // eachTable calls f for each grain table there is.
@@ -289,35 +283,4 @@ func (s *esxSparse) claimGrains(t *esxTable, c *claims) error {
 		}
 	}
 	return nil
-}
-
-// claims are the sectors of a file that are used: of a stretch of it at a time,
-// so that they fit into a sectorSet. Who wants to know of the whole file claims
-// everything once for each stretch.
-type claims struct {
-	used   *sectorSet
-	first  int64 // the stretch's first sector
-	behind bool  // something behind the stretch was claimed
-}
-
-// claimStretch is the sectors of a stretch: 256 GiB.
-const claimStretch = maxSetPages * setPageLen
-
-// claim takes the sectors of n bytes at off, as far as they lie in the stretch,
-// and reports whether all were free.
-func (c *claims) claim(off, n int64) bool {
-	from, to := max(off/sectorSize, c.first), ceilDiv(off+n, sectorSize)
-	if end := c.first + claimStretch; to > end {
-		c.behind = true
-		to = end
-	}
-	return from >= to || !c.used.add(from, to-from)
-}
-
-// next goes on to the next stretch, and reports whether anything was claimed
-// behind this one.
-func (c *claims) next() bool {
-	more := c.behind
-	c.first, c.behind = c.first+claimStretch, false
-	return more
 }

@@ -145,27 +145,6 @@ func TestESXAlone(t *testing.T) {
 	require.ErrorIs(t, err, diskimage.ErrTruncated)
 }
 
-// TestClaims holds that a file is looked through stretch by stretch.
-func TestClaims(t *testing.T) {
-	const end = claimStretch * sectorSize
-	c := claims{used: newSectorSet()}
-	require.True(t, c.claim(0, 4*sectorSize))
-	require.False(t, c.claim(3*sectorSize, 1))
-	require.True(t, c.claim(4*sectorSize+1, sectorSize))
-	require.False(t, c.claim(5*sectorSize, sectorSize))
-	require.False(t, c.behind)
-	require.True(t, c.claim(end-sectorSize, 2*sectorSize))
-	require.False(t, c.claim(end-sectorSize, 2*sectorSize))
-	require.True(t, c.claim(end, sectorSize), "the next stretch's")
-	require.True(t, c.next())
-
-	c.used = newSectorSet()
-	require.True(t, c.claim(0, 4*sectorSize), "the last stretch's")
-	require.True(t, c.claim(end-sectorSize, 2*sectorSize))
-	require.False(t, c.claim(end, sectorSize))
-	require.False(t, c.next())
-}
-
 func fuzzESX(f *testing.F, kind extentKind) {
 	for _, sectors := range []int64{1, 5000, 40000} {
 		f.Add(sectors, int64(0), []byte{3, 0, 0, 0, 5, 0, 0, 0}, int64(0), []byte(nil))
