@@ -2,9 +2,9 @@ package vmdk
 
 import (
 	"encoding/binary"
-	"hash/adler32"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/adler32"
 	"github.com/diskimage-go/diskimage/internal/codec"
 	"github.com/diskimage-go/diskimage/internal/zero"
 )

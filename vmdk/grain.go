@@ -3,11 +3,11 @@ package vmdk
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/adler32"
 	"slices"
 	"sync"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/adler32"
 	"github.com/diskimage-go/diskimage/internal/codec"
 )
 
