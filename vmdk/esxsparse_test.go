@@ -145,6 +145,33 @@ func TestESXAlone(t *testing.T) {
 	require.ErrorIs(t, err, diskimage.ErrTruncated)
 }
 
+// TestLargeDirectory reads an extent whose grain directory is read in pages.
+func TestLargeDirectory(t *testing.T) {
+	const span = esxGTEsPerGT * sectorSize
+	x := &esxExtent{kind: kindVMFSSparse, sectors: (2*esxDirectoryPage+3)*esxGTEsPerGT + 1, grain: 1}
+	for _, i := range []int64{esxDirectoryPage*esxGTEsPerGT + 5, x.sectors - 1} {
+		x.grains = append(x.grains, esxGrain{i, seStateAllocated, noise(uint64(i), sectorSize)})
+	}
+	p, _, err := x.build().open()
+	require.NoError(t, err)
+	require.NoError(t, p.checkMap())
+	var data []int64
+	for e, err := range diskimage.Extents(partDisk{p}, 0, p.size()) {
+		require.NoError(t, err)
+		if e.Kind == diskimage.Data {
+			require.EqualValues(t, sectorSize, e.Len)
+			data = append(data, e.Off)
+		}
+	}
+	require.Equal(t, []int64{esxDirectoryPage*span + 5*sectorSize, (2*esxDirectoryPage + 3) * span}, data)
+	for _, g := range x.grains {
+		got := make([]byte, sectorSize)
+		_, err := partDisk{p}.ReadAt(got, g.index*sectorSize)
+		require.NoError(t, err)
+		require.Equal(t, g.data, got)
+	}
+}
+
 func fuzzESX(f *testing.F, kind extentKind) {
 	for _, sectors := range []int64{1, 5000, 40000} {
 		f.Add(sectors, int64(0), []byte{3, 0, 0, 0, 5, 0, 0, 0}, int64(0), []byte(nil))
