@@ -5,6 +5,7 @@ import (
 	"math/bits"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/pagecache"
 )
 
 // A state says what a table tells of a guest cluster or subcluster.
@@ -89,7 +90,7 @@ func (d *Disk) spanLeft(off, limit int64) int64 {
 // number in it.
 func (d *Disk) l1Page(l1Index int64) (page, int64, error) {
 	off := l1Index * 8 &^ (pageBytes - 1)
-	key := pageKey{d.l1Offset + off, int(min(pageBytes, d.l1Bytes-off))}
+	key := pagecache.Key{Off: d.l1Offset + off, Len: int(min(pageBytes, d.l1Bytes-off))}
 	i := l1Index & (pageBytes/8 - 1)
 	if p := d.tables.get(key, ofL1); p != nil {
 		return p, i, nil
@@ -102,7 +103,7 @@ func (d *Disk) l1Page(l1Index int64) (page, int64, error) {
 // number in it.
 func (d *Disk) l2Page(pl place) (page, int64, error) {
 	n := int(min(d.clusterSize, pageBytes))
-	key := pageKey{pl.l2Offset + pl.l2Index/d.perPage*int64(n), n}
+	key := pagecache.Key{Off: pl.l2Offset + pl.l2Index/d.perPage*int64(n), Len: n}
 	i := pl.l2Index & (d.perPage - 1)
 	if p := d.tables.get(key, ofL2); p != nil {
 		return p, i, nil

@@ -85,7 +85,7 @@ func (c *Cache) drop(p *Page) {
 	c.used -= int64(p.Len)
 }
 
-// Bytes returns how many bytes the pages in the cache take.
+// Bytes returns how many bytes the pages in the cache hold.
 func (c *Cache) Bytes() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -90,4 +90,7 @@ func TestCacheConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 	require.EqualValues(t, 100, c.Bytes())
+	counted, held, pages, listed := c.Account()
+	require.Equal(t, counted, held)
+	require.Equal(t, pages, listed)
 }
