@@ -30,7 +30,7 @@ func PackageDisks(ctx context.Context, src diskimage.Source) ([]PackageDisk, err
 	if err := readFull(src, prefix, 0); err != nil || !ova.Probe(prefix) {
 		return nil, err
 	}
-	p, err := ova.Open(ctx, src, ova.Options{})
+	p, err := ova.Open(ctx, src, ova.Options{Salvage: true})
 	if err != nil {
 		return nil, err
 	}
@@ -41,49 +41,66 @@ func PackageDisks(ctx context.Context, src diskimage.Source) ([]PackageDisk, err
 	return all, nil
 }
 
-// openOVA shows a disk in the package in src.
-func openOVA(ctx context.Context, src diskimage.Source, o OpenOptions, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
+// PackageFile returns the file of a disk in the OVA in src, and the options
+// with which [Open] shows it: o with what is known of it. o.Member says which
+// disk, see there. The file is an [diskimage.Attester]; closing it closes src
+// if that is an io.Closer. After an error src is left to the caller.
+func PackageFile(ctx context.Context, src diskimage.Source, o OpenOptions) (diskimage.Source, OpenOptions, error) {
+	f, o, _, err := packageFile(ctx, src, o)
+	if err != nil {
+		return nil, o, err
+	}
+	return f, o, nil
+}
+
+// packageFile is PackageFile, and returns what was noted.
+func packageFile(ctx context.Context, src diskimage.Source, o OpenOptions) (*packed, OpenOptions, []diskimage.Note, error) {
 	p, err := ova.Open(ctx, src, ova.Options{Salvage: o.Salvage})
 	if err != nil {
-		return nil, err
+		return nil, o, nil, err
 	}
 	d, err := p.Find(o.Member)
 	if err != nil {
-		return nil, err
+		return nil, o, nil, err
 	}
 	f, err := p.Disk(d)
 	if err != nil {
-		return nil, err
+		return nil, o, nil, err
 	}
 	if d.Compressed {
-		return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: ova.Name, Off: -1, Field: "member " + diskimage.Quote(d.File),
-			Msg: "is compressed with gzip, and can only be read as a stream"}
+		return nil, o, nil, inMember(d.File, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1,
+			Msg: "compressed with gzip, which can only be read as a stream"})
 	}
 	inner := &packed{f, p, src}
 	declared, said := packedFormat(d)
 	format, looks, err := decide(inner, declared, false)
 	if err == nil && format == OVA {
-		err = nested()
+		err = &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1, Msg: "content is an OVA in an OVA"}
 	}
 	if err != nil {
-		return nil, inMember(d, err)
+		return nil, o, nil, inMember(d.File, err)
 	}
-	o.Name, o.Opener = d.File, &packageOpener{p, path.Dir(d.File)}
-	disk, err := openAs(ctx, inner, format, o, 0, slices.Concat(notes, p.Notes(), said, looks))
+	o.Format, o.Name, o.Opener, o.Member, o.RawAnyway = format, d.File, &packageOpener{p, path.Dir(d.File)}, "", false
+	return inner, o, slices.Concat(p.Notes(), said, looks), nil
+}
+
+// openOVA shows a disk in the package in src.
+func openOVA(ctx context.Context, src diskimage.Source, o OpenOptions, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
+	inner, o, said, err := packageFile(ctx, src, o)
 	if err != nil {
-		return nil, inMember(d, err)
+		return nil, err
+	}
+	disk, err := openAs(ctx, inner, o.Format, o, 0, append(notes, said...))
+	if err != nil {
+		return nil, inMember(o.Name, err)
 	}
 	return disk, nil
 }
 
-func nested() error {
-	return &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: ova.Name, Off: -1, Msg: "content is an OVA in an OVA"}
-}
-
 // inMember says which member of a package an error is about: offsets in it
 // are the member's.
-func inMember(d ova.Disk, err error) error {
-	return fmt.Errorf("ova: member %s: %w", diskimage.Quote(d.File), err)
+func inMember(name string, err error) error {
+	return fmt.Errorf("ova: member %s: %w", diskimage.Quote(name), err)
 }
 
 // packedFormat returns the format that a package's descriptor declares for a

@@ -40,7 +40,7 @@ func openPackageStream(ctx context.Context, r io.Reader, o OpenOptions, open str
 	declared, s.said = packedFormat(d)
 	o.Format, o.RawAnyway, o.Name, o.Member, o.Opener = declared, false, d.File, "", nil
 	if s.Stream, err = open(ctx, s.file, size, o); err != nil {
-		return nil, inMember(d, err)
+		return nil, inMember(d.File, err)
 	}
 	return s, nil
 }
@@ -78,7 +78,7 @@ func (s *packageStream) NextBlock(buf []byte) (diskimage.Block, error) {
 	if err == io.EOF {
 		err = s.finish()
 	} else if err != nil {
-		err = inMember(s.d, err)
+		err = inMember(s.d.File, err)
 	}
 	s.err = err
 	return b, err

@@ -12,7 +12,7 @@ import (
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
-const checkSynopsis = "[-f FMT] [--output human|json] [-q] [--allow-external[=DIR|any]] FILE"
+const checkSynopsis = "[-f FMT] [--disk N|NAME] [--output human|json] [-q] [--allow-external[=DIR|any]] FILE"
 
 // The exit codes of check beside 0 and 1.
 const (
@@ -115,6 +115,8 @@ func (in *input) check(ctx context.Context, s *session, name string) (*checkup, 
 		result, err = checkQCOW2(ctx, s, src)
 	case convert.VMDK:
 		result, err = in.checkVMDK(ctx, s, src, name)
+	case convert.OVA:
+		result, err = in.checkPackage(ctx, s, src)
 	}
 	if err != nil {
 		return nil, couldNotOpen(name, err)
@@ -142,6 +144,10 @@ func (in *input) checkVMDK(ctx context.Context, s *session, src diskimage.Source
 	if c, ok := opener.(io.Closer); ok {
 		defer c.Close()
 	}
+	return checkVMDK(ctx, s, src, name, opener)
+}
+
+func checkVMDK(ctx context.Context, s *session, src diskimage.Source, name string, opener diskimage.Opener) (*checkup, error) {
 	r, err := vmdk.Check(ctx, src, vmdk.CheckOptions{Name: name, Opener: opener, Report: func(f vmdk.Finding) { s.finding(f.Text) }})
 	if err != nil {
 		return nil, err

@@ -8,7 +8,7 @@ import (
 	"github.com/diskimage-go/diskimage/convert"
 )
 
-const compareSynopsis = "[-f FMT] [-F FMT] [-s] [-p] [-q] [--raw-anyway] [--allow-external[=DIR|any]] FILE1 FILE2"
+const compareSynopsis = "[-f FMT] [--disk N|NAME] [-F FMT] [--b-disk N|NAME] [-s] [-p] [-q] [--raw-anyway] [--allow-external[=DIR|any]] FILE1 FILE2"
 
 // The exit codes of compare beside 0 (identical) and 1 (different).
 const (
@@ -21,11 +21,13 @@ func runCompare(ctx context.Context, s *session, args []string) (int, error) {
 	var (
 		in            input
 		second        string
+		secondDisk    string
 		strict, quiet bool
 		form          progressForm
 	)
 	operands, err := parse(args, in.options(), []option{
 		value('F', "b-format", &second),
+		value(0, "b-disk", &secondDisk),
 		flag('s', "strict", &strict),
 		{'p', "progress", noArgument, func(string) error { form = progressPlain; return nil }},
 		flag('q', "quiet", &quiet),
@@ -46,7 +48,7 @@ func runCompare(ctx context.Context, s *session, args []string) (int, error) {
 		return exitNotOpened, err
 	}
 	defer a.Close()
-	in.formatName = second
+	in.formatName, in.disk = second, secondDisk
 	b, err := in.open(ctx, s, operands[1])
 	if err != nil {
 		return exitNotOpened, err

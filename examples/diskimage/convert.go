@@ -11,7 +11,7 @@ import (
 	"github.com/diskimage-go/diskimage/convert"
 )
 
-const convertSynopsis = "[-f FMT] [-O FMT] [-o OPTIONS] [-c [--level N] [--window auto|4k|32k] [--trust-compressed]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
+const convertSynopsis = "[-f FMT] [--disk N|NAME] [-O FMT] [-o OPTIONS] [-c [--level N] [--window auto|4k|32k] [--trust-compressed]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
 	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--raw-anyway] [--force] [--allow-external[=DIR|any]] SOURCE TARGET"
 
 // A conversion is the command line of convert.

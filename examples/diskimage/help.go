@@ -63,8 +63,8 @@ Commands, with the options of qemu-img where it has the same:
 const helpTail = `  help [COMMAND]
   version
 
-FMT is qcow2, raw, vmdk or vpc (vhd); it is told by the content where it is
-not given. SOURCE and TARGET may be "-" for standard input and output.
+FMT is qcow2, raw, vmdk, vpc (vhd) or ova; it is told by the content where it
+is not given. SOURCE and TARGET may be "-" for standard input and output.
 Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
 
   -f FMT             format of the (first) image
@@ -90,6 +90,8 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   --trust-compressed move the grains of a vmdk into a compressed qcow2 without
                      decoding and verifying them
   --salvage          turn what cannot be read into zeros, and say which
+  --disk N|NAME      which disk of an OVA: its number there or its file's name;
+                     --b-disk for the second image
   --raw-anyway       take -f raw at its word, whatever the content looks like
   --force            write to a block device
   --exact            read the data for the numbers, do not trust the map

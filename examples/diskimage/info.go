@@ -14,7 +14,7 @@ import (
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
-const infoSynopsis = "[-f FMT] [--output human|json] [--backing-chain] [-q] [--raw-anyway] [--allow-external[=DIR|any]] FILE"
+const infoSynopsis = "[-f FMT] [--disk N|NAME] [--output human|json] [--backing-chain] [-q] [--raw-anyway] [--allow-external[=DIR|any]] FILE"
 
 func runInfo(ctx context.Context, s *session, args []string) (int, error) {
 	var (
@@ -36,6 +36,9 @@ func runInfo(ctx context.Context, s *session, args []string) (int, error) {
 	}
 	infos, notes, verdict := in.collect(ctx, s, operands[0], chain)
 	if len(infos) > 0 {
+		if infos[0].disks, err = s.packageDisks(ctx, operands[0]); err != nil {
+			return 1, err
+		}
 		if err := printInfo(s.stdout, infos, form, chain); err != nil {
 			return 1, err
 		}
@@ -98,6 +101,7 @@ type imageInfo struct {
 	diskSize    int64  // bytes allocated on the host
 	fullBacking string // own.backing, from here
 	own         formatInfo
+	disks       []convert.PackageDisk // of the OVA that it lies in, if it does
 }
 
 // A formatInfo is what an image of some format has that others have not.
@@ -148,6 +152,7 @@ func printInfo(w io.Writer, infos []imageInfo, form output, chain bool) error {
 			fmt.Fprintln(w)
 		}
 		i.print(w)
+		printPackage(w, i.disks)
 	}
 	return nil
 }
@@ -166,6 +171,7 @@ func (i imageInfo) object() object {
 		{"full-backing-filename", orNil(i.fullBacking)},
 		{"backing-filename", orNil(i.own.backing)},
 		{"dirty-flag", i.own.dirty},
+		{"package", packageObject(i.disks)},
 	}
 	if i.own.clusterSize > 0 {
 		o.set("cluster-size", i.own.clusterSize)

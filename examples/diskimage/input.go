@@ -30,6 +30,7 @@ type input struct {
 	rawAnyway  bool
 	salvage    bool
 	snapshot   string // -l, as given
+	disk       string // of an OVA
 	alone      bool   // open none of the files that the image names
 }
 
@@ -37,6 +38,7 @@ func (in *input) options() []option {
 	return []option{
 		value('f', "format", &in.formatName),
 		in.external.option(),
+		value(0, "disk", &in.disk),
 		flag(0, "raw-anyway", &in.rawAnyway),
 		ignored('U', "force-share", noArgument), // images are not locked
 		refused(0, "image-opts", noArgument, "images are given by their file names"),
@@ -63,7 +65,7 @@ func (in *input) open(ctx context.Context, s *session, name string) (*image, err
 }
 
 func (in *input) openDisk(ctx context.Context, s *session, name string) (_ *image, err error) {
-	o := convert.OpenOptions{Name: name, RawAnyway: in.rawAnyway, Salvage: in.salvage, SkipExternal: in.alone}
+	o := convert.OpenOptions{Name: name, RawAnyway: in.rawAnyway, Salvage: in.salvage, SkipExternal: in.alone, Member: in.disk}
 	if o.Format, err = convert.ParseFormat(in.formatName); err != nil {
 		return nil, fmt.Errorf("Unknown driver '%s'", in.formatName)
 	}

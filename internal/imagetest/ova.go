@@ -7,6 +7,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/xml"
 	"fmt"
 	"strings"
 )
@@ -85,8 +86,8 @@ func (o OVA) Descriptor() string {
 		if d.Gzip {
 			compression = ` ovf:compression="gzip"`
 		}
-		fmt.Fprintf(&files, "    <File ovf:href=%q ovf:id=\"file%d\" ovf:size=\"%d\"%s/>\n", d.Name, i+1, len(d.file()), compression)
-		fmt.Fprintf(&disks, "    <Disk ovf:capacity=\"%d\" ovf:diskId=\"vmdisk%d\" ovf:fileRef=\"file%d\" ovf:format=%q/>\n", d.Capacity, i+1, i+1, d.URI)
+		fmt.Fprintf(&files, "    <File ovf:href=\"%s\" ovf:id=\"file%d\" ovf:size=\"%d\"%s/>\n", escaped(d.Name), i+1, len(d.file()), compression)
+		fmt.Fprintf(&disks, "    <Disk ovf:capacity=\"%d\" ovf:diskId=\"vmdisk%d\" ovf:fileRef=\"file%d\" ovf:format=\"%s\"/>\n", d.Capacity, i+1, i+1, escaped(d.URI))
 	}
 	return `<?xml version="1.0" encoding="UTF-8"?>
 <Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1">
@@ -98,6 +99,12 @@ func (o OVA) Descriptor() string {
   <VirtualSystem ovf:id="x"><Info>A virtual machine</Info></VirtualSystem>
 </Envelope>
 `
+}
+
+func escaped(s string) string {
+	var b strings.Builder
+	must(xml.EscapeText(&b, []byte(s)))
+	return b.String()
 }
 
 // Manifest returns the lines of a manifest for some members.

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/diskimage-go/diskimage/internal/imagetest"
+)
+
+// TestHostilePackages holds that the verbs judge a package alike: one line that
+// says what is wrong, and nothing left behind.
+func TestHostilePackages(t *testing.T) {
+	for _, c := range imagetest.OVACases() {
+		t.Run(c.ID+" "+c.Name, func(t *testing.T) {
+			inFolder(t)
+			file := c.Build()
+			write(t, "x.ova", file)
+			before := listing(t)
+			for _, verb := range []string{"convert -O qcow2 x.ova target", "convert x.ova -", "info x.ova", "check x.ova", "map x.ova", "measure x.ova"} {
+				r := command(t, strings.Fields(verb)...)
+				reads := strings.HasPrefix(verb, "convert") || strings.HasPrefix(verb, "check")
+				if c.Kind == "" || c.Stage == imagetest.AtAttest && !reads {
+					require.Zero(t, r.code, "%s: %s", verb, r.stderr)
+					os.Remove("target")
+					continue
+				}
+				require.NotZero(t, r.code, verb)
+				require.Equal(t, before, listing(t), verb)
+				require.Contains(t, r.stderr, c.Field, verb)
+				if c.Stage == imagetest.AtOpen { // else check makes a finding of it
+					require.Contains(t, r.stderr, "x.ova", verb)
+				}
+				require.Equal(t, 1, strings.Count(without(r.stderr, "diskimage: note: "), "\n"), "%s: %s", verb, r.stderr)
+			}
+			require.True(t, bytes.Equal(file, contents(t, "x.ova")))
+		})
+	}
+}
+
+func TestDiskOfPackage(t *testing.T) {
+	inFolder(t)
+	first, second := diskBytes(1<<20), diskBytes(3<<20)
+	write(t, "x.ova", imagetest.OVA{Digest: "SHA256", Disks: []imagetest.PackedDisk{
+		{Name: "first.img", Data: first, URI: imagetest.URIRaw, Capacity: 1 << 20},
+		{Name: "\u202egmi.evil", Data: second, URI: imagetest.URIRaw, Capacity: 3 << 20},
+	}}.Build())
+	for disk, want := range map[string][]byte{"1": first, "first.img": first, "2": second, "vmdisk2": second} {
+		require.Empty(t, succeed(t, "convert", "--disk", disk, "x.ova", "target"))
+		require.True(t, bytes.Equal(want, contents(t, "target")))
+		require.Contains(t, succeed(t, "compare", "--disk", disk, "x.ova", "target"), "Images are identical.")
+		require.Contains(t, succeed(t, "compare", "--b-disk="+disk, "target", "x.ova"), "Images are identical.")
+		require.Contains(t, succeed(t, "info", "--disk", disk, "x.ova"), fmt.Sprintf("(%d bytes)", len(want)))
+	}
+	r := command(t, "convert", "x.ova", "none")
+	require.Equal(t, 1, r.code)
+	require.Equal(t, "diskimage: Could not open 'x.ova': ova: the package has several disks, one has to be chosen: "+
+		`1 ("first.img", 1048576 bytes), 2 ("\u202egmi.evil", 3145728 bytes)`+"\n", r.stderr)
+	require.Contains(t, command(t, "convert", "--disk=1", "target", "none").stderr, "this is no OVA")
+	require.Contains(t, command(t, "info", "-f", "raw", "x.ova").stderr, "declared raw, content is ova")
+
+	require.Equal(t, `image: x.ova
+file format: raw
+virtual size: 1 MiB (1048576 bytes)
+Package:
+    format: ova
+    disks:
+        [0]:
+            number: 1
+            id: vmdisk1
+            filename: first.img
+            virtual size: 1048576
+            format: http://en.wikipedia.org/wiki/Byte
+            compressed: false
+        [1]:
+            number: 2
+            id: vmdisk2
+            filename: "\u202egmi.evil"
+            virtual size: 3145728
+            format: http://en.wikipedia.org/wiki/Byte
+            compressed: false
+`, without(succeed(t, "info", "--disk=1", "x.ova"), "disk size:"))
+	require.Contains(t, succeed(t, "info", "--output=json", "--disk=1", "x.ova"), `"package": {`)
+}
+
+// without returns the lines that do not start so.
+func without(text, start string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, start) {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
+
+// TestProductPackage reads what VirtualBox exported, packed as it would be.
+func TestProductPackage(t *testing.T) {
+	dir := os.Getenv("DISKIMAGE_SAMPLES")
+	if dir == "" {
+		t.Skip("DISKIMAGE_SAMPLES is not set")
+	}
+	ovf, disk := contents(t, dir+"/ubuntu.2.0.ovf"), contents(t, dir+"/ubuntu.2.0-disk1.vmdk")
+	inFolder(t)
+	m := []imagetest.Member{{Name: "ubuntu.2.0.ovf", Data: ovf}, {Name: "ubuntu.2.0-disk1.vmdk", Data: disk}}
+	write(t, "x.ova", imagetest.Tar(append(m, imagetest.Member{Name: "ubuntu.2.0.mf", Data: imagetest.Manifest("SHA1", m...)})...))
+	write(t, "disk.vmdk", disk)
+	require.Contains(t, succeed(t, "info", "x.ova"), "file format: vmdk\nvirtual size: 8 GiB (8589934592 bytes)\n")
+	r := command(t, "convert", "-O", "qcow2", "x.ova", "target")
+	require.Zero(t, r.code, r.stderr)
+	require.Empty(t, r.stderr)
+	succeed(t, "convert", "-q", "-O", "qcow2", "disk.vmdk", "other")
+	require.True(t, bytes.Equal(contents(t, "other"), contents(t, "target")))
+}
