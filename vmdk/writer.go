@@ -29,9 +29,11 @@ import (
 //	│        │            │        │     │        │     │ directory │        │ stream │
 //	└────────┴────────────┴────────┴─────┴────────┴─────┴───────────┴────────┴────────┘
 //
-// Each grain, a zlib stream, and each table is led by a marker. The writer
-// holds one grain table (GT), and the grain directory: 4 bytes for each 32 MiB
-// of the disk.
+// Each grain, a zlib stream, and each table is led by a marker. A grain that
+// deflate makes longer is stored so, as by every other product; the disk's last
+// grain is whole, with zeros behind the disk's end. The writer holds one grain
+// table (GT), and the grain directory: 4 bytes for each 32 MiB of the disk,
+// which may have 1 PiB (QEMU's limit).
 //
 // # monolithicSparse
 //
@@ -47,7 +49,10 @@ import (
 //
 // The writer holds all that lies before the grains: with grains of 64 KiB 128
 // MiB for each TiB of the disk, of which an operating system takes for real
-// what is used.
+// what is used. 512 MiB are the limit (ours): 4 TiB, or more with larger grains.
+//
+// Either file has 2 TiB at most, and is given up when it would become longer:
+// the tables number sectors with 32 bits.
 //
 // # Several files
 //
