@@ -56,9 +56,7 @@ func (r *recorder) WriteAt(p []byte, off int64) (int, error) {
 	if i := bytes.IndexByte(mark, 1); i >= 0 {
 		r.breach("the byte at %#x is written twice", off+int64(i))
 	}
-	for i := range mark {
-		mark[i] = 1
-	}
+	copy(mark, bytes.Repeat([]byte{1}, len(mark))) // much faster than a loop under the race detector
 	return copy(r.bytes[off:], p), nil
 }
 
