@@ -101,6 +101,7 @@ func readCase(t *testing.T, c imagetest.Case, file []byte) {
 		requireError(t, c, err)
 		if strings.HasPrefix(c.Field, "grain ") { // else it is the grain itself, which no table tells
 			requireError(t, c, walk(d))
+			requireError(t, c, d.CheckMap())
 		}
 		return
 	}

@@ -195,10 +195,19 @@ func (h *sparseHeader) validatePlaces(fileSize int64) error {
 	if directory == 0 {
 		return nil
 	}
-	if h.redundant() {
-		h.rgdDamage = inside(offRgdOffset, "rgdOffset", h.rgdOffset, directory)
+	apart := func(off int64, field string, sector uint64) error {
+		if err := inside(off, field, sector, directory); err != nil {
+			return err
+		}
+		if n := (directory + sectorSize - 1) / sectorSize; h.descriptorOffset != 0 && sector < h.descriptorOffset+h.descriptorSize && h.descriptorOffset < sector+n {
+			return fail(diskimage.ErrCorrupt, off, "header: "+field, "the directory at sector %d overlaps the descriptor", sector)
+		}
+		return nil
 	}
-	h.gdDamage = inside(offGdOffset, "gdOffset", h.gdOffset, directory)
+	if h.redundant() {
+		h.rgdDamage = apart(offRgdOffset, "rgdOffset", h.rgdOffset)
+	}
+	h.gdDamage = apart(offGdOffset, "gdOffset", h.gdOffset)
 	if h.gdDamage != nil && !h.redundant() {
 		return h.gdDamage
 	}

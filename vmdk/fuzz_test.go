@@ -1,0 +1,136 @@
+package vmdk_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
+	"github.com/diskimage-go/diskimage/internal/imagetest"
+	"github.com/diskimage-go/diskimage/vmdk"
+)
+
+// smallShapes returns images of some KiB of every layout.
+func smallShapes() [][]byte {
+	var small [][]byte
+	for _, d := range []imagetest.Dialect{imagetest.Sparse, imagetest.Exported, imagetest.FrontIndex, imagetest.QEMUStream} {
+		text := bytes.Repeat([]byte("compressible "), 300)
+		v := imagetest.VMDK{Dialect: d, Grain: 8, Sectors: 8*600 - 3, Grains: []imagetest.Grain{
+			{Kind: imagetest.Plain, Data: text}, {}, {Kind: imagetest.Plain, Data: text[5:]}, {Kind: imagetest.Plain, Data: []byte{1}},
+		}}
+		v.Grains = append(v.Grains, make([]imagetest.Grain, 595)...)
+		v.Grains = append(v.Grains, imagetest.Grain{Kind: imagetest.Plain, Data: []byte("the end")})
+		small = append(small, v.Build().Bytes)
+		if d == imagetest.Sparse {
+			v.Version, v.NoRGD = 2, true
+			v.Grains[1].Kind = imagetest.Zeros
+			small = append(small, v.Build().Bytes)
+		}
+	}
+	return small
+}
+
+// FuzzSparse opens anything that is one file, walks along it and reads it, as
+// far as some MiB and thousands of extents go. The laws of extents hold for
+// whatever opens; what NextExtent calls zeros reads as zeros; what CheckMap
+// lets pass has extents all along, and what it refuses Check finds.
+func FuzzSparse(f *testing.F) {
+	for _, c := range imagetest.VMDKCases() {
+		if b := c.Build(); len(b) <= 100<<10 {
+			f.Add(b)
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) { openWalkAndRead(t, b) })
+}
+
+// FuzzSparseDamage does the same to small sound images in which some words of
+// 32 bits are changed, so that the header still lets their tables be reached.
+func FuzzSparseDamage(f *testing.F) {
+	small := smallShapes()
+	for i := range small {
+		f.Add(byte(i), []byte("\x00\x00\x0d\x80\x00\x00\x00\x01"))
+	}
+	f.Fuzz(func(t *testing.T, i byte, edits []byte) {
+		b := bytes.Clone(small[int(i)%len(small)])
+		for ; len(edits) >= 8; edits = edits[8:] {
+			word := int64(binary.LittleEndian.Uint32(edits)) % int64(len(b)/4)
+			copy(b[word*4:], edits[4:8])
+		}
+		openWalkAndRead(t, b)
+	})
+}
+
+func openWalkAndRead(t *testing.T, b []byte) {
+	for _, salvage := range []bool{false, true} {
+		d, err := vmdk.Open(t.Context(), imagetest.Source(b), vmdk.Options{Salvage: salvage})
+		if err != nil {
+			_, checkErr := vmdk.Check(t.Context(), imagetest.Source(b), vmdk.CheckOptions{})
+			if checkErr == nil && !salvage && !errors.Is(err, diskimage.ErrExternal) {
+				t.Fatalf("refused, but checked: %v", err)
+			}
+			continue
+		}
+		mapErr := d.CheckMap()
+		err = walkAndRead(t, d, salvage)
+		if mapErr == nil && err != nil {
+			t.Fatalf("CheckMap lets pass what NextExtent refuses: %v", err)
+		}
+		if !salvage {
+			agree(t, b, mapErr)
+		}
+		d.Info()
+		d.Notes()
+	}
+}
+
+// agree holds Check against what CheckMap said.
+func agree(t *testing.T, b []byte, mapErr error) {
+	r, err := vmdk.Check(t.Context(), imagetest.Source(b), vmdk.CheckOptions{Data: true})
+	if err != nil {
+		t.Fatalf("Check fails: %v; CheckMap says %v", err, mapErr)
+	}
+	if mapErr != nil && r.Corruptions+r.CheckErrors == 0 {
+		t.Fatalf("Check does not find what CheckMap refuses: %v", mapErr)
+	}
+}
+
+// walkAndRead returns the first error of NextExtent.
+func walkAndRead(t *testing.T, d *vmdk.Disk, salvage bool) error {
+	p := make([]byte, 64<<10)
+	left := int64(4 << 20)
+	for off, steps := int64(0), 0; steps < 3000; steps++ {
+		e, err := d.NextExtent(off)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			if salvage {
+				t.Fatalf("NextExtent(%d) while salvaging: %v", off, err)
+			}
+			return err
+		}
+		if err := disktest.Check(e, off, d.Size()); err != nil {
+			t.Fatal(err)
+		}
+		if n := min(e.Len, int64(len(p)), left); n > 0 {
+			got, err := d.ReadAt(p[:n], off)
+			left -= n
+			if e.Stored == diskimage.Plain && e.Host >= 0 && err != nil && err != io.EOF {
+				t.Fatalf("ReadAt(%d) in %+v: %v", off, e, err)
+			}
+			for i, c := range p[:got] {
+				if e.IsZero() && c != 0 {
+					t.Fatalf("byte %d of %+v is %#x", i, e, c)
+				}
+			}
+			if e.Stored == diskimage.Deflate {
+				_, _ = d.ReadStored(e, nil)
+			}
+		}
+		off = e.End()
+	}
+	return nil
+}
