@@ -32,7 +32,7 @@ make_disk() {
 # reads it; or why it is to be refused.
 content() {
 	local from=(convert -O raw)
-	case $1 in *.raw) from+=(-f raw) ;; *) from+=(-f qcow2) ;; esac
+	case $1 in *.raw) from+=(-f raw) ;; *) from+=(-f "${1##*.}") ;; esac
 	[ -z "${2-}" ] || from+=(-l "snapshot.name=$2")
 	case $1 in
 	aes.qcow2) echo "refused: encrypted" ;;
@@ -54,7 +54,7 @@ make() {
 # row FILE SNAPSHOT COMMANDS: the image's line in the table.
 row() {
 	local size digest
-	size=$(cd "$work" && qemu-img info --output=json "$1" | sed -n 's/^ *"virtual-size": *\([0-9]*\).*/\1/p' | tail -1)
+	size=$(cd "$work" && qemu-img info --output=json "$1" | sed -n 's/^    "virtual-size": *\([0-9]*\).*/\1/p')
 	digest=$(cd "$work" && content "$1" "$2")
 	printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$size" "$digest" "$3" >>"$rows"
 }
@@ -109,12 +109,26 @@ row snapshots.qcow2 first "(its snapshot)"
 row snapshots.qcow2 second "(its snapshot)"
 make bitmaps.qcow2 "cp zlib.qcow2 bitmaps.qcow2; qemu-img bitmap --add bitmaps.qcow2 daily; qemu-img bitmap --add -g 16k bitmaps.qcow2 hourly; qemu-io -f qcow2 -c 'write -P 19 2M 64k' bitmaps.qcow2; qemu-img bitmap --disable bitmaps.qcow2 hourly"
 
+# VMDK: every subformat, the parts of a set beside it.
+vmdk='qemu-img convert -f raw -O vmdk'
+for spec in sparse: sparse-compat6:compat6 stream:subformat=streamOptimized; do
+	name=${spec%%:*}.vmdk options=${spec#*:}
+	make "$name" "$vmdk ${options:+-o $options }disk.raw $name"
+done
+make flat.vmdk "$vmdk -o subformat=monolithicFlat disk.raw flat.vmdk"
+make split-flat.vmdk "$vmdk -o subformat=twoGbMaxExtentFlat disk.raw split-flat.vmdk"
+make split-sparse.vmdk "$vmdk -o subformat=twoGbMaxExtentSparse disk.raw split-sparse.vmdk"
+make zeroed.vmdk "qemu-img convert -f raw -O vmdk -o zeroed_grain=on disk.raw zeroed.vmdk; qemu-io -f vmdk -c 'write -z 64k 128k' -c 'write -z 256k 64k' -c 'write -z 3M 1M' zeroed.vmdk"
+make odd-size.vmdk "qemu-img create -f vmdk odd-size.vmdk 66048; qemu-io -f vmdk -c 'write -P 5 0 512' -c 'write -P 6 65536 512' odd-size.vmdk"
+make overlay-sparse.vmdk "qemu-img create -f vmdk -b sparse.vmdk -F vmdk overlay-sparse.vmdk; qemu-io -f vmdk -c 'write -P 22 32k 64k' -c 'write -P 23 512k 64k' overlay-sparse.vmdk"
+made+=(flat-flat.vmdk split-flat-f001.vmdk split-sparse-s001.vmdk)
+
 # To be refused.
 make aes.qcow2 "qemu-img create -f qcow2 --object secret,id=s,data=diskimage -o encrypt.format=aes,encrypt.key-secret=s aes.qcow2 64k"
 
 # Ship each as it is, or compressed where that is much smaller; one always as
 # it is, for the commands of the README above.
-find . -maxdepth 1 \( -name '*.qcow2*' -o -name '*.bin*' \) -delete
+find . -maxdepth 1 \( -name '*.qcow2*' -o -name '*.bin*' -o -name '*.vmdk*' \) -delete
 for f in "${made[@]}"; do
 	gzip -9n <"$work/$f" >"$work/packed"
 	if [ "$f" != zlib.qcow2 ] && [ $(($(stat -c %s "$work/packed") * 3)) -lt $(($(stat -c %s "$work/$f") * 2)) ]; then
@@ -137,7 +151,7 @@ done
 	echo
 	echo "| file | bytes | SHA-256 of the file |"
 	echo "|---|---|---|"
-	for f in disk.raw.gz $(printf '%s\n' *.qcow2* *.bin* | sort); do
+	for f in disk.raw.gz $(printf '%s\n' *.qcow2* *.bin* *.vmdk* | sort); do
 		echo "| $f | $(stat -c %s "$f") | $(sha256sum <"$f" | cut -d' ' -f1) |"
 	done
 	echo
