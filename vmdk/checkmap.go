@@ -99,10 +99,10 @@ func (s *sparse) claimGrains(t *grainTable, c *claims) error {
 // compareTables notes the redundant tables that are damaged or differ from the
 // primary ones.
 func (s *sparse) compareTables() error {
-	if !s.h.redundant() {
+	if !s.h.redundant() || s.h.gdDamage != nil {
 		return nil
 	}
-	for i := range s.h.tables() {
+	for i := int64(0); i < s.h.tables(); i++ {
 		t, err := s.table(i)
 		if err != nil {
 			return err
@@ -113,9 +113,13 @@ func (s *sparse) compareTables() error {
 		r, err := s.readTable(redundant, i)
 		switch {
 		case err != nil:
-		case r.entries == nil && t.entries != nil:
+		case t.entries == nil && r.entries == nil:
+			i += s.absentTables(i) - 1
+		case t.entries == nil:
+			err = s.checkTable(r) // or it would be used
+		case r.entries == nil:
 			err = fmt.Errorf("%v: entry %d: it names no table", redundant, i)
-		case r.entries != nil && t.entries != nil && !bytes.Equal(r.entries, t.entries):
+		case !bytes.Equal(r.entries, t.entries):
 			err = s.difference(t, r)
 		}
 		if err != nil {

@@ -61,15 +61,19 @@ func openBytes(t testing.TB, file []byte, o vmdk.Options) *vmdk.Disk {
 func TestRedundantDirectory(t *testing.T) {
 	for name, damage := range map[string]func(m *imagetest.VMDKImage){
 		"the directory lies beyond the end": func(m *imagetest.VMDKImage) { m.Put64(imagetest.VMDKGDOffset, 1<<40) },
-		"the directory lies in the header":  func(m *imagetest.VMDKImage) { m.Put64(imagetest.VMDKGDOffset, 0) },
-		"an entry is 0":                     func(m *imagetest.VMDKImage) { m.Put32(m.GD, 0) },
-		"all entries are 0":                 func(m *imagetest.VMDKImage) { clear(m.Bytes[m.GD:][:12]) },
-		"an entry is beyond the end":        func(m *imagetest.VMDKImage) { m.Put32(m.GD+8, 1<<31) },
-		"an entry is of the descriptor":     func(m *imagetest.VMDKImage) { m.Put32(m.GD, 2) },
-		"a grain is beyond the end":         func(m *imagetest.VMDKImage) { m.Put32(m.GTE(1), 1<<31) },
-		"a grain is in the header":          func(m *imagetest.VMDKImage) { m.Put32(m.GTE(1), 1) },
-		"a grain is in the descriptor":      func(m *imagetest.VMDKImage) { m.Put32(m.GTE(1029), 3) },
-		"a table is rubbish":                func(m *imagetest.VMDKImage) { copy(m.Bytes[m.GTs[2]:], noisy(2048, 9)) },
+		"the directory is lost, and names a table less": func(m *imagetest.VMDKImage) {
+			m.Put64(imagetest.VMDKGDOffset, 1<<40)
+			m.Put32(m.RGD+4, 0)
+		},
+		"the directory lies in the header": func(m *imagetest.VMDKImage) { m.Put64(imagetest.VMDKGDOffset, 0) },
+		"an entry is 0":                    func(m *imagetest.VMDKImage) { m.Put32(m.GD, 0) },
+		"all entries are 0":                func(m *imagetest.VMDKImage) { clear(m.Bytes[m.GD:][:12]) },
+		"an entry is beyond the end":       func(m *imagetest.VMDKImage) { m.Put32(m.GD+8, 1<<31) },
+		"an entry is of the descriptor":    func(m *imagetest.VMDKImage) { m.Put32(m.GD, 2) },
+		"a grain is beyond the end":        func(m *imagetest.VMDKImage) { m.Put32(m.GTE(1), 1<<31) },
+		"a grain is in the header":         func(m *imagetest.VMDKImage) { m.Put32(m.GTE(1), 1) },
+		"a grain is in the descriptor":     func(m *imagetest.VMDKImage) { m.Put32(m.GTE(1029), 3) },
+		"a table is rubbish":               func(m *imagetest.VMDKImage) { copy(m.Bytes[m.GTs[2]:], noisy(2048, 9)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := twoTables().Build()
@@ -109,9 +113,13 @@ func TestRedundantDirectoryOfPeer(t *testing.T) {
 // both are sound, and that CheckMap tells of the difference.
 func TestRedundantTablesAreCompared(t *testing.T) {
 	for name, change := range map[string]func(m *imagetest.VMDKImage){
-		"another grain":              func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[0], m.Get32(m.RGTs[0]+4)) },
-		"no grain":                   func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[2], 0) },
-		"a grain beyond the end":     func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[2], 1<<31) },
+		"another grain":          func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[0], m.Get32(m.RGTs[0]+4)) },
+		"no grain":               func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[2], 0) },
+		"a grain beyond the end": func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[2], 1<<31) },
+		"a table where there is none": func(m *imagetest.VMDKImage) {
+			m.Put32(m.RGTs[1], 1<<31)
+			m.Put32(m.GD+4, 0)
+		},
 		"no table":                   func(m *imagetest.VMDKImage) { m.Put32(m.RGD, 0) },
 		"a table beyond the end":     func(m *imagetest.VMDKImage) { m.Put32(m.RGD, 1<<31) },
 		"a directory beyond the end": func(m *imagetest.VMDKImage) { m.Put64(imagetest.VMDKRGDOffset, 1<<40) },

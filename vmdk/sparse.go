@@ -154,6 +154,9 @@ func (s *sparse) guess(t *grainTable, i int64) int64 {
 // grain directory names, or if that one is damaged and the redundant one is
 // not, the redundant one, which is noted.
 func (s *sparse) table(index int64) (*grainTable, error) {
+	if s.h.gdDamage != nil {
+		return s.readTable(redundant, index) // it is all there is
+	}
 	t, err := s.readTable(primary, index)
 	if !s.h.redundant() {
 		return t, err
@@ -251,21 +254,26 @@ func (s *sparse) directoryEntry(d directory, index int64) (int64, error) {
 	return off, nil
 }
 
-// absentTables returns how many directory entries from index on, which names
-// no table, name none, as far as that is told cheaply.
+// absentTables returns how many entries from index on name no table in any of
+// the directories, as far as a page of each shows; 1 at least, since the entry
+// at index is known to lead to no table that can be used.
 func (s *sparse) absentTables(index int64) int64 {
-	if s.h.redundant() {
-		return 1 // each would have to be looked up twice
+	n := s.h.tables() - index
+	for _, d := range []directory{primary, redundant} {
+		if d == redundant && !s.h.redundant() || d == primary && s.h.gdDamage != nil {
+			continue
+		}
+		p, i, err := s.directoryPart(d, index)
+		if err != nil {
+			return 1
+		}
+		k := int64(0)
+		for ; i < int64(len(p)) && k < n && binary.LittleEndian.Uint32(p[i:]) == 0; i += gdeBytes {
+			k++
+		}
+		n = k
 	}
-	p, i, err := s.directoryPart(primary, index)
-	if err != nil {
-		return 1
-	}
-	n := int64(1)
-	for i += gdeBytes; i < int64(len(p)) && binary.LittleEndian.Uint32(p[i:]) == 0; i += gdeBytes {
-		n++
-	}
-	return n
+	return max(n, 1)
 }
 
 // checkTable returns the first thing that is wrong with a table's entries.
