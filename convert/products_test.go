@@ -73,7 +73,7 @@ func TestProductImages(t *testing.T) {
 // of a large disk.
 func TestLargeProductImages(t *testing.T) {
 	d := openProduct(t, product(t, "ubuntu.2.0-disk1.vmdk"))
-	require.EqualValues(t, 8<<30, d.Size())
+	require.EqualValues(t, int64(8<<30), d.Size())
 	for e, err := range diskimage.Extents(d, 0, d.Size()) {
 		require.NoError(t, err)
 		require.True(t, e.IsZero(), "%+v", e)
@@ -82,7 +82,7 @@ func TestLargeProductImages(t *testing.T) {
 	// 512 bytes at i*640 KiB + i*512 are all the digit i mod 10, and the next
 	// 512 are zeros.
 	d = openProduct(t, product(t, "iotest-version3.vmdk"))
-	require.EqualValues(t, 16<<30, d.Size())
+	require.EqualValues(t, int64(16<<30), d.Size())
 	for i := range int64(100) {
 		got := make([]byte, 1024)
 		_, err := d.ReadAt(got, i*(640<<10+512))

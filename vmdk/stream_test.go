@@ -204,7 +204,7 @@ func TestStreamOfProducts(t *testing.T) {
 	require.NoError(t, err)
 	s, err = vmdk.NewStream(bytes.NewReader(version3), vmdk.StreamOptions{})
 	require.NoError(t, err)
-	require.EqualValues(t, 17179869184, s.Size())
+	require.EqualValues(t, int64(17179869184), s.Size())
 	dec, p, found := codec.NewDecoder(), make([]byte, 64<<10), 0
 	for {
 		b, err := s.NextBlock(nil)
