@@ -67,8 +67,10 @@ func TestSetToFile(t *testing.T) {
 		t.Run(kind.String(), func(t *testing.T) {
 			dir := t.TempDir()
 			name, o := filepath.Join(dir, "x.vmdk"), toVMDK(kind)
+			o.Verify = true
 			rep, err := ToFile(t.Context(), name, d, o)
 			require.NoError(t, err)
+			require.True(t, rep.Verified)
 			require.Equal(t, size, rep.Size)
 			require.Equal(t, files[kind], names(t, dir))
 			raw := filepath.Join(t.TempDir(), "raw")
@@ -203,9 +205,10 @@ func TestSetToOutput(t *testing.T) {
 		for _, workers := range []int{1, 2, 8} {
 			files := &memFiles{}
 			var out memOutput
-			o.Workers, o.VMDK.Creator, o.Digest = workers, files, true
+			o.Workers, o.VMDK.Creator, o.Digest, o.Verify = workers, files, true, true
 			rep, err := ToOutput(t.Context(), &out, d, o)
 			require.NoError(t, err)
+			require.True(t, rep.Verified)
 			files.files["disk.vmdk"] = &out
 			var written int64
 			for name, f := range files.files {

@@ -15,6 +15,7 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vmdk"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,10 +39,25 @@ func (b *buffer) Truncate(size int64) error {
 	return nil
 }
 
-// lockedBuffer is a buffer for several writers.
+// lockedBuffer is a buffer for several writers, and makes the one extent of an
+// image of two files.
 type lockedBuffer struct {
 	buffer
-	turn chan struct{}
+	turn   chan struct{}
+	extent *lockedBuffer
+}
+
+func (b *lockedBuffer) Create(string) (diskimage.Output, error) {
+	b.extent = &lockedBuffer{turn: b.turn}
+	return b.extent, nil
+}
+
+// all returns the bytes of both files.
+func (b *lockedBuffer) all() []byte {
+	if b.extent == nil {
+		return b.bytes
+	}
+	return slices.Concat(b.bytes, b.extent.bytes)
 }
 
 func (b *lockedBuffer) WriteAt(p []byte, off int64) (int, error) {
@@ -62,6 +78,7 @@ func TestGolden(t *testing.T) {
 	require.NoError(t, err)
 	defer opener.Close()
 	to := func(o qcow2.WriterOptions) convert.Options { return convert.Options{Format: convert.QCOW2, QCOW2: o} }
+	toVMDK := func(o vmdk.WriterOptions) convert.Options { return convert.Options{Format: convert.VMDK, VMDK: o} }
 	cases := map[string]struct {
 		source  string
 		options convert.Options
@@ -81,6 +98,13 @@ func TestGolden(t *testing.T) {
 		"qcow2-zlib-from-zlib":     {"zlib.qcow2", to(qcow2.WriterOptions{Compression: diskimage.Deflate})},
 		"qcow2-from-overlay":       {"overlay-larger.qcow2", to(qcow2.WriterOptions{})},
 		"qcow2-zstd-from-data-raw": {"data-file-raw.qcow2", to(qcow2.WriterOptions{Compression: diskimage.Zstd})},
+		"vmdk-sparse":              {"disk.raw", toVMDK(vmdk.WriterOptions{Seed: []byte("a seed")})},
+		"vmdk-sparse-grain-4k":     {"disk.raw", toVMDK(vmdk.WriterOptions{GrainSize: 4096, ZeroedGrains: true, CID: 0x12345678})},
+		"vmdk-stream":              {"disk.raw", toVMDK(vmdk.WriterOptions{Subformat: vmdk.StreamOptimized})},
+		"vmdk-stream-from-zlib":    {"zlib.qcow2", toVMDK(vmdk.WriterOptions{Subformat: vmdk.StreamOptimized, Adapter: vmdk.LSILogic, HWVersion: 13})},
+		"vmdk-flat":                {"disk.raw", toVMDK(vmdk.WriterOptions{Subformat: vmdk.MonolithicFlat})},
+		"vmdk-split-sparse":        {"disk.raw", toVMDK(vmdk.WriterOptions{Subformat: vmdk.TwoGbMaxExtentSparse})},
+		"vmdk-split-flat":          {"disk.raw", toVMDK(vmdk.WriterOptions{Subformat: vmdk.TwoGbMaxExtentFlat})},
 	}
 
 	got := map[string]string{}
@@ -94,15 +118,20 @@ func TestGolden(t *testing.T) {
 			for _, workers := range []int{1, 2, 8} {
 				c.options.Workers = workers
 				out := &lockedBuffer{turn: make(chan struct{}, 1)}
+				c.options.VMDK.Creator = out
 				_, err := convert.ToOutput(t.Context(), out, src, c.options)
 				require.NoError(t, err)
+				written := out.all()
+				if first == nil {
+					first = written
+				}
+				require.True(t, bytes.Equal(first, written), "%d workers write something else", workers)
+				if out.extent != nil {
+					continue // such an image goes into no pipe
+				}
 				var pipe bytes.Buffer
 				_, err = convert.ToWriter(t.Context(), &pipe, src, c.options)
 				require.NoError(t, err)
-				if first == nil {
-					first = out.bytes
-				}
-				require.True(t, bytes.Equal(first, out.bytes), "%d workers write something else", workers)
 				require.True(t, bytes.Equal(first, pipe.Bytes()), "a pipe gets something else with %d workers", workers)
 			}
 			got[name] = fmt.Sprintf("%x", sha256.Sum256(first))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 const convertSynopsis = "[-f FMT] [--disk N|NAME] [-O FMT] [-o OPTIONS] [-c [--level N] [--window auto|4k|32k] [--trust-compressed]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
@@ -34,6 +35,7 @@ type conversion struct {
 	form       progressForm
 	level      int
 	window     int
+	of         formatOptions
 
 	convert.Options
 }
@@ -152,10 +154,14 @@ func (c *conversion) setSparse(v string) error {
 }
 
 // sparseFits reports whether zeros will be found as -S asks: in steps of 4 KiB
-// for a raw target, in whole clusters for QCOW2, or not at all.
-func (c *conversion) sparseFits(clusterSize int64) bool {
-	if c.format == convert.QCOW2 {
-		return c.sparse <= cmp.Or(clusterSize, 64<<10)
+// for a raw target and flat extents, in whole clusters for QCOW2, in grains for
+// the other VMDKs, or not at all.
+func (c *conversion) sparseFits(o *formatOptions) bool {
+	switch {
+	case c.format == convert.QCOW2:
+		return c.sparse <= cmp.Or(o.qcow2.ClusterSize, 64<<10)
+	case c.format == convert.VMDK && !o.flatVMDK():
+		return c.sparse <= 64<<10
 	}
 	return c.sparse <= 0 || c.sparse == 4096
 }
@@ -180,8 +186,8 @@ func targetFormat(name string) (convert.Format, error) {
 	if err != nil || f == convert.Auto {
 		return f, fmt.Errorf("Unknown file format '%s'", name)
 	}
-	if f != convert.Raw && f != convert.QCOW2 {
-		return f, fmt.Errorf("format %v cannot be written, only qcow2 and raw can", f)
+	if f != convert.Raw && f != convert.QCOW2 && f != convert.VMDK {
+		return f, fmt.Errorf("format %v cannot be written, only qcow2, raw and vmdk can", f)
 	}
 	return f, nil
 }
@@ -193,14 +199,14 @@ func (c *conversion) settle() error {
 		return err
 	}
 	if c.backing != "" {
-		o.qcow2.BackingFile = c.backing
+		o.backing = c.backing
 	}
 	if c.backingFmt != "" {
-		o.qcow2.BackingFormat = c.backingFmt
+		o.backingFmt = c.backingFmt
 	}
 	toPipe := c.target == stdName
 	switch {
-	case c.compress && c.format != convert.QCOW2:
+	case c.compress && c.format == convert.Raw:
 		return errors.New("Compression not supported for this file format")
 	case !c.compress && (c.level != 0 || c.window != 0):
 		return errors.New("--level and --window need -c")
@@ -210,15 +216,15 @@ func (c *conversion) settle() error {
 		return errors.New("compression_type=zstd needs -c: it would only make the image harder to read")
 	case o.size >= 0:
 		return errors.New("option 'size' is not supported: the target is as large as the source")
-	case o.qcow2.BackingFile != "" && c.format != convert.QCOW2:
+	case o.backing != "" && c.format == convert.Raw:
 		return fmt.Errorf("Backing file not supported for file format '%v'", c.format)
-	case o.qcow2.BackingFile != "" && o.qcow2.BackingFormat == "":
+	case o.backing != "" && o.backingFmt == "":
 		return errors.New("Use of backing file requires explicit backing format")
-	case o.qcow2.BackingFile == "" && o.qcow2.BackingFormat != "":
+	case o.backing == "" && o.backingFmt != "":
 		return errors.New("Use of backing format requires a backing file")
-	case o.qcow2.BackingFile != "" && c.AllocateZeros:
+	case o.backing != "" && c.AllocateZeros:
 		return errors.New("-S 0 allocates everything, -B leaves out what is below: not both")
-	case o.qcow2.BackingFile != "" && c.Digest:
+	case o.backing != "" && c.Digest:
 		return errors.New("--digest is of the whole disk, -B writes one layer of it: not both")
 	case c.zeroed && !c.inPlace:
 		return errors.New("--target-is-zero requires use of -n flag")
@@ -226,8 +232,8 @@ func (c *conversion) settle() error {
 		return errors.New("-n writes into an existing raw file or device, and into nothing else")
 	case c.copying && (c.compress || c.sparse >= 0):
 		return errors.New("Cannot enable copy offloading when -c or -S is used")
-	case !c.sparseFits(o.qcow2.ClusterSize):
-		return fmt.Errorf("option '-S' with %d is not supported: zeros are told from data in steps of 4k in a raw target, of a cluster in QCOW2", c.sparse)
+	case !c.sparseFits(&o):
+		return fmt.Errorf("option '-S' with %d is not supported: zeros are told from data in steps of 4k in a raw target and flat extents, of a cluster in QCOW2, of 64k in another VMDK", c.sparse)
 	case toPipe && c.Verify:
 		return errors.New("--verify: what went into a pipe cannot be read back")
 	}
@@ -238,8 +244,33 @@ func (c *conversion) settle() error {
 		o.qcow2.Compression = diskimage.Plain
 	}
 	o.qcow2.Level, o.qcow2.Window = c.level, c.window
-	c.Format, c.QCOW2, c.OnlyTop, c.Force = c.format, o.qcow2, o.qcow2.BackingFile != "", c.force
+	if c.format == convert.VMDK {
+		if err := c.settleVMDK(&o); err != nil {
+			return err
+		}
+	}
+	o.nameBacking(c.format)
+	c.Format, c.QCOW2, c.VMDK, c.OnlyTop, c.Force = c.format, o.qcow2, o.vmdk, o.backing != "", c.force
+	c.of = o
 	c.in.salvage = c.Salvage
+	return nil
+}
+
+// settleVMDK does what is left of settle for a VMDK.
+func (c *conversion) settleVMDK(o *formatOptions) error {
+	if c.window != 0 {
+		return errors.New("--window is not for a VMDK: all that read one take a window of 32k")
+	}
+	if c.compress {
+		note, err := o.compressVMDK()
+		if err != nil {
+			return err
+		}
+		if note != "" {
+			c.said = append(c.said, note)
+		}
+	}
+	o.vmdk.Level = c.level
 	return nil
 }
 
@@ -259,7 +290,7 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 				return nil, errors.New("-n: standard input is a pipe: its size must be known")
 			}
 			return c.report(s, func() (*convert.Report, error) {
-				if err := checkTarget(c.target, c.force, nil); err != nil {
+				if err := checkTargets(c.target, stream.Size(), c.Options, nil); err != nil {
 					return nil, err
 				}
 				return convert.StreamToFile(ctx, c.target, stream, c.Options)
@@ -280,11 +311,14 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		}
 		return c.report(s, func() (*convert.Report, error) { return convert.ToWriter(ctx, s.stdout, img.disk, c.Options) })
 	}
-	if err := checkTarget(c.target, c.force || c.inPlace, img.files()); err != nil {
-		return nil, err
-	}
 	if !c.inPlace {
+		if err := checkTargets(c.target, img.disk.Size(), c.Options, img.files()); err != nil {
+			return nil, err
+		}
 		return c.report(s, func() (*convert.Report, error) { return convert.ToFile(ctx, c.target, img.disk, c.Options) })
+	}
+	if err := checkTarget(c.target, true, img.files()); err != nil {
+		return nil, err
 	}
 	s.noteLink(c.target)
 	out, err := openInPlace(c.target, img.disk.Size(), c.zeroed)
@@ -302,16 +336,17 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 // It has to stand for what is below the source: were it shorter, what the
 // source has below behind its end would be lost.
 func (c *conversion) checkBacking(ctx context.Context, s *session, img *image) error {
-	if c.QCOW2.BackingFile == "" {
+	if c.of.backing == "" {
 		return nil
 	}
-	size, err := backingSize(ctx, s, c.target, c.QCOW2)
+	size, err := c.of.openBacking(ctx, s, c.target, c.format)
 	if err != nil {
 		return err
 	}
+	c.VMDK.ParentCID = c.of.vmdk.ParentCID
 	if layers := img.layers(); len(layers) > 1 {
 		if below := min(layers[1].disk.Size(), img.disk.Size()); size < below {
-			return fmt.Errorf("%s: the backing file '%s' has %d bytes, fewer than the %d that the source has below", c.target, c.QCOW2.BackingFile, size, below)
+			return fmt.Errorf("%s: the backing file '%s' has %d bytes, fewer than the %d that the source has below", c.target, c.of.backing, size, below)
 		}
 	}
 	return nil
@@ -342,7 +377,7 @@ func (c *conversion) progress(s *session) *progress {
 	w, phases := s.stdout, 1
 	if c.target == stdName {
 		w = s.stderr
-		if c.format == convert.QCOW2 {
+		if c.format == convert.QCOW2 || c.format == convert.VMDK && c.VMDK.Subformat == vmdk.MonolithicSparse {
 			phases = 2
 		}
 	}

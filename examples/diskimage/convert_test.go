@@ -263,7 +263,7 @@ func TestOptionsRefused(t *testing.T) {
 		"convert --bitmaps disk.raw out":                                   "option '--bitmaps' is not supported",
 		"convert --image-opts disk.raw out":                                "option '--image-opts' is not supported",
 		"convert --object x disk.raw out":                                  "option '--object' is not supported",
-		"convert -O vmdk disk.raw out":                                     "format vmdk cannot be written",
+		"convert -O vpc disk.raw out":                                      "format vpc cannot be written",
 		"convert -O qcow2 -o preallocation=full disk.raw out":              "preallocation=full is not supported",
 		"convert -O qcow2 -o extended_l2=on disk.raw out":                  "extended_l2=on is not supported",
 		"convert -O qcow2 -o data_file=x disk.raw out":                     "option 'data_file' is not supported",
@@ -293,7 +293,7 @@ func TestOptionsRefused(t *testing.T) {
 		"convert disk.raw disk.raw out":                                    "2 source images",
 		"check -r all disk.raw":                                            "option '-r' is not supported",
 		"create -f vpc out 1M":                                             "format vpc cannot be written",
-		"measure --exact -c disk.raw":                                      "-c needs --exact and -O qcow2",
+		"measure --exact -c disk.raw":                                      "-c needs --exact and -O qcow2 or vmdk",
 	} {
 		r := command(t, strings.Fields(args)...)
 		require.Equal(t, 1, r.code, args)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
-	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 const createSynopsis = "[-f FMT] [-o OPTIONS] [-b BACKING -F FMT [-u]] [-q] [--force] FILE [SIZE]"
@@ -68,10 +68,10 @@ func runCreate(ctx context.Context, s *session, args []string) (int, error) {
 		}
 	}
 	if backing != "" {
-		o.qcow2.BackingFile = backing
+		o.backing = backing
 	}
 	if backingFmt != "" {
-		o.qcow2.BackingFormat = backingFmt
+		o.backingFmt = backingFmt
 	}
 	if err := o.complete(ctx, s, name, format, noBacking); err != nil {
 		return 1, about(name, err)
@@ -79,12 +79,11 @@ func runCreate(ctx context.Context, s *session, args []string) (int, error) {
 	if !s.quiet {
 		fmt.Fprintln(s.stdout, o.formatting(name, format))
 	}
-	if err := checkTarget(name, force, nil); err != nil {
+	co := convert.Options{Format: format, QCOW2: o.qcow2, VMDK: o.vmdk, OnlyTop: o.backing != "", Force: force, Workers: 1}
+	if err := checkTargets(name, roundToSector(o.size), co, nil); err != nil {
 		return 1, err
 	}
-	report, err := convert.ToFile(ctx, name, blank(roundToSector(o.size)), convert.Options{
-		Format: format, QCOW2: o.qcow2, OnlyTop: o.qcow2.BackingFile != "", Force: force, Workers: 1,
-	})
+	report, err := convert.ToFile(ctx, name, blank(roundToSector(o.size)), co)
 	if err != nil {
 		return 1, about(name, err)
 	}
@@ -95,16 +94,16 @@ func runCreate(ctx context.Context, s *session, args []string) (int, error) {
 // complete checks what is said of the backing file, and takes the size from
 // there if none is given.
 func (o *formatOptions) complete(ctx context.Context, s *session, name string, format convert.Format, noBacking bool) error {
-	switch b := o.qcow2; {
-	case b.BackingFile == "" && b.BackingFormat == "":
-	case format != convert.QCOW2:
+	switch {
+	case o.backing == "" && o.backingFmt == "":
+	case format != convert.QCOW2 && format != convert.VMDK:
 		return fmt.Errorf("Backing file not supported for file format '%v'", format)
-	case b.BackingFile == "":
+	case o.backing == "":
 		return errors.New("Backing format cannot be used without backing file")
-	case b.BackingFormat == "":
+	case o.backingFmt == "":
 		return errors.New("Backing file specified without backing format")
-	case !noBacking:
-		size, err := backingSize(ctx, s, name, b)
+	case !noBacking || format == convert.VMDK: // which names its parent by what is in it
+		size, err := o.openBacking(ctx, s, name, format)
 		if err != nil {
 			return err
 		}
@@ -115,17 +114,38 @@ func (o *formatOptions) complete(ctx context.Context, s *session, name string, f
 	if o.size < 0 {
 		return errors.New("Image creation needs a size parameter")
 	}
+	o.nameBacking(format)
 	return nil
 }
 
-// backingSize opens the backing file of the image name, and returns its disk's
+// nameBacking tells the writer's options of the backing file.
+func (o *formatOptions) nameBacking(format convert.Format) {
+	if format == convert.VMDK {
+		o.vmdk.ParentHint = o.backing
+	} else {
+		o.qcow2.BackingFile, o.qcow2.BackingFormat = o.backing, o.backingFmt
+	}
+}
+
+// openBacking opens the backing file of the image name, and returns its disk's
 // size. The file is the user's to name, so that it may be opened; what it
 // names in turn may not.
-func backingSize(ctx context.Context, s *session, name string, o qcow2.WriterOptions) (int64, error) {
-	in := input{formatName: o.BackingFormat, alone: true}
-	img, err := in.open(ctx, s, beside(name, o.BackingFile))
+func (o *formatOptions) openBacking(ctx context.Context, s *session, name string, format convert.Format) (size int64, err error) {
+	if format == convert.VMDK {
+		switch {
+		case o.backingFmt != "vmdk":
+			return 0, errors.New("backing_file must be a vmdk image")
+		case o.flatVMDK():
+			return 0, errors.New("Flat image can't have backing file")
+		}
+	}
+	in := input{formatName: o.backingFmt, alone: true}
+	img, err := in.open(ctx, s, beside(name, o.backing))
 	if err != nil {
 		return 0, err
+	}
+	if d, ok := img.disk.(*vmdk.Disk); ok {
+		o.vmdk.ParentCID = d.Info().CID
 	}
 	return img.disk.Size(), img.Close()
 }
@@ -136,6 +156,10 @@ func (o *formatOptions) formatting(name string, format convert.Format) string {
 	add := func(key string, value any) { fmt.Fprintf(&b, " %s=%v", key, value) }
 	q := o.qcow2
 	fmt.Fprintf(&b, "Formatting '%s', fmt=%v", name, format)
+	if format == convert.VMDK {
+		o.formattingVMDK(add)
+		return b.String()
+	}
 	if format != convert.QCOW2 {
 		add("size", o.size)
 		if o.prealloc != "" {
@@ -159,9 +183,9 @@ func (o *formatOptions) formatting(name string, format convert.Format) string {
 	if o.compat != "" {
 		add("compat", o.compat)
 	}
-	if q.BackingFile != "" {
-		add("backing_file", q.BackingFile)
-		add("backing_fmt", q.BackingFormat)
+	if o.backing != "" {
+		add("backing_file", o.backing)
+		add("backing_fmt", o.backingFmt)
 	}
 	lazy := "off"
 	if q.LazyRefcounts {

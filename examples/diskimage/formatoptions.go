@@ -10,14 +10,23 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // formatOptions are what -o says of a target: "cluster_size=2M,compat=v2".
 type formatOptions struct {
-	qcow2    qcow2.WriterOptions
-	size     int64  // -1: not given
-	compat   string // as given
-	prealloc string // as given
+	qcow2      qcow2.WriterOptions
+	vmdk       vmdk.WriterOptions
+	backing    string // the image below; "" if there is none
+	backingFmt string
+	size       int64  // -1: not given
+	compat     string // as given
+	prealloc   string // as given
+	hwVersion  string // as given
+	compat6    bool
+	subformat  string // as given
+	adapter    string // as given
+	zeroed     string // as given
 }
 
 // A formatOption is one name=value of -o.
@@ -39,20 +48,26 @@ func optionsOf(f convert.Format) []formatOption {
 		}
 		return nil
 	}}
-	if f != convert.QCOW2 {
+	backing := formatOption{"backing_file", "str", "File name of a base image", func(o *formatOptions, v string) error {
+		if o.backing = v; v == "" {
+			return errors.New("Expected backing file name, got empty string")
+		}
+		return nil
+	}}
+	backingFmt := formatOption{"backing_fmt", "str", "Image format of the base image", func(o *formatOptions, v string) error {
+		o.backingFmt = v
+		return nil
+	}}
+	switch f {
+	case convert.QCOW2:
+	case convert.VMDK:
+		backingFmt.about = "Must be 'vmdk' if present"
+		return vmdkOptions(backing, backingFmt, size)
+	default:
 		return []formatOption{prealloc, size}
 	}
 	return []formatOption{
-		{"backing_file", "str", "File name of a base image", func(o *formatOptions, v string) error {
-			if o.qcow2.BackingFile = v; v == "" {
-				return errors.New("Expected backing file name, got empty string")
-			}
-			return nil
-		}},
-		{"backing_fmt", "str", "Image format of the base image", func(o *formatOptions, v string) error {
-			o.qcow2.BackingFormat = v
-			return nil
-		}},
+		backing, backingFmt,
 		{"cluster_size", "size", "qcow2 cluster size", setClusterSize},
 		{"compat", "str", "Compatibility level (v2 [0.10] or v3 [1.1])", setCompat},
 		{"compression_type", "str", "Compression method used for image cluster compression (zlib, zstd)", setCompression},
@@ -166,6 +181,12 @@ func parseFormatOptions(f convert.Format, given []string) (formatOptions, error)
 
 // agree refuses what the reference's words put better than the library's.
 func (o formatOptions) agree() error {
+	switch {
+	case o.compat6 && o.hwVersion != "":
+		return errors.New("compat6 cannot be enabled with hwversion set")
+	case o.vmdk.ZeroedGrains && o.flatVMDK():
+		return errors.New("Flat image can't enable zeroed grain")
+	}
 	const v3 = " with compatibility level 1.1 and above (use version=v3 or greater)"
 	if o.qcow2.Version != 2 {
 		return nil

@@ -71,8 +71,9 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   -F FMT             format of the second image, or of the backing file
   -O FMT             format of the target, raw if not given
   -o NAME=VALUE,...  of the target; -o help tells which
-  -c                 compress (qcow2), with a level and a match window: auto is
-                     4k for what is compressed, any for what was and is moved
+  -c                 compress: a qcow2 with a level and a match window, auto
+                     being 4k for what is compressed, any for what was and is
+                     moved; a vmdk, which is then streamOptimized, with a level
   -B FILE, -b FILE   backing file of the target
   -l SNAPSHOT        the disk as an internal snapshot has it
   -S SIZE            0: allocate everything; 4k: leave zeros out (default)
@@ -93,7 +94,8 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   --disk N|NAME      which disk of an OVA: its number there or its file's name;
                      --b-disk for the second image
   --raw-anyway       take -f raw at its word, whatever the content looks like
-  --force            write to a block device
+  --force            write to a block device, or over the files of a vmdk of
+                     several
   --exact            read the data for the numbers, do not trust the map
   --allow-external   open files that the image names, in its own folder;
                      =DIR in that folder, =any everywhere.

@@ -6,8 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
+	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/internal/hostfile"
+	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // checkTarget looks at what stands under the name that is about to be
@@ -33,6 +36,31 @@ func checkTarget(name string, force bool, reads []fs.FileInfo) error {
 		return fmt.Errorf("%s: is %s, not a regular file", name, hostfile.Describe(info.Mode()))
 	case !force:
 		return fmt.Errorf("%s: is a block device, which --force writes to in place", name)
+	}
+	return nil
+}
+
+// checkTargets is checkTarget for all files of a target with a guest disk of
+// size bytes: of a set none may exist, unless it is forced.
+func checkTargets(name string, size int64, o convert.Options, reads []fs.FileInfo) error {
+	if o.Format != convert.VMDK || !o.VMDK.Subformat.Several() {
+		return checkTarget(name, o.Force, reads)
+	}
+	o.VMDK.Size, o.VMDK.FileName = size, filepath.Base(name)
+	others, err := vmdk.ExtentNames(o.VMDK)
+	if err != nil {
+		return err
+	}
+	for i := range others {
+		others[i] = filepath.Join(filepath.Dir(name), others[i])
+	}
+	for _, file := range append(others, name) {
+		if err := checkTarget(file, false, reads); err != nil {
+			return err
+		}
+		if _, err := os.Lstat(file); err == nil && !o.Force {
+			return fmt.Errorf("%s: exists: an image of several files is written over others only with --force", file)
+		}
 	}
 	return nil
 }
