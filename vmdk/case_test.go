@@ -1,6 +1,7 @@
 package vmdk_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -122,6 +123,38 @@ func readCase(t *testing.T, c imagetest.Case, file []byte) {
 		require.Empty(t, notes)
 	}
 	require.Empty(t, beside.asked)
+}
+
+// TestHostileStreams reads every row of the list that is one file front to back.
+// What is refused at random access is refused here too, and what is not gives
+// the same disk or is refused for its layout: that of a plain extent, or grains
+// that are out of order.
+func TestHostileStreams(t *testing.T) {
+	for _, c := range imagetest.VMDKCases() {
+		if c.Allow || c.Kind == diskimage.ErrExternal {
+			continue // other files are not what a stream can have
+		}
+		t.Run(c.ID+" "+c.Name, func(t *testing.T) {
+			file := c.Build()
+			limits(t, func() {
+				got, err := readStream(t, bytes.NewReader(file), false)
+				switch {
+				case c.Kind != "":
+					require.Error(t, err)
+				case c.ID == "V37":
+					require.ErrorIs(t, err, diskimage.ErrUnsupported)
+					require.ErrorContains(t, err, "order")
+					got, err = readStream(t, bytes.NewReader(file), true)
+					require.NoError(t, err)
+					fallthrough
+				case err == nil:
+					require.Equal(t, imagetest.VMDKBase().Guest, got)
+				default:
+					require.ErrorIs(t, err, diskimage.ErrUnsupported)
+				}
+			})
+		})
+	}
 }
 
 // requireError holds err against what the case says of it.
