@@ -83,6 +83,9 @@ type CheckResult struct {
 //   - that nothing in the file is lost: sectors behind the metadata that
 //     nothing refers to.
 //
+// Extents of ESX (VMFSSPARSE, SESPARSE) are held to the rules of reading them,
+// up to the first that is broken, and not asked for what is lost.
+//
 // With an Opener the parent is opened too, which must have the content ID that
 // the image asks for; it is not itself checked.
 //
@@ -166,6 +169,19 @@ func (c *checker) failed(off int64, err error) {
 	}
 }
 
+// damaged reports the damage that err tells of, or that it is of another kind
+// and keeps something from being checked.
+func (c *checker) damaged(err error) {
+	var e *diskimage.Error
+	if !errors.As(err, &e) {
+		c.failed(-1, err)
+		return
+	}
+	fact := *e
+	fact.Format = ""
+	c.corrupt(e.Off, "%v", &fact)
+}
+
 // checkPart checks part i of the disk.
 func (c *checker) checkPart(p *diskPart) error {
 	c.file, c.name = p.file, ""
@@ -185,14 +201,12 @@ func (c *checker) checkWhole(p part) error {
 	var e *diskimage.Error
 	switch {
 	case err == nil:
+		return nil
 	case c.ctx.Err() != nil:
 		return c.ctx.Err()
-	case errors.As(err, &e) && (e.Kind == diskimage.ErrCorrupt || e.Kind == diskimage.ErrTruncated):
-		c.find(Finding{Kind: FindingCorruption, Off: e.Off}, "%s", err)
-	case errors.As(err, &e):
+	case errors.As(err, &e) && e.Kind != diskimage.ErrCorrupt && e.Kind != diskimage.ErrTruncated:
 		return err
-	default:
-		c.failed(-1, err)
 	}
+	c.damaged(err)
 	return nil
 }

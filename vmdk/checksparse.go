@@ -41,12 +41,12 @@ func (c *checker) checkSparse(p *sparse) error {
 	if s.h.gdDamage == nil {
 		s.primary = &gdReader{src: s.src, off: int64(s.h.gdOffset) * sectorSize, entries: s.h.tables()}
 	} else {
-		s.corrupt(offGdOffset, "%v", s.h.gdDamage)
+		s.damaged(s.h.gdDamage)
 	}
 	if s.h.redundant() {
 		s.redundant = &gdReader{src: s.src, off: int64(s.h.rgdOffset) * sectorSize, entries: s.h.tables()}
 	} else if s.h.rgdDamage != nil {
-		s.corrupt(offRgdOffset, "%v", s.h.rgdDamage)
+		s.damaged(s.h.rgdDamage)
 	}
 	var head [sparseHeaderLen]byte
 	if err := readFull(s.src, head[:], 0, "header"); err != nil {
@@ -204,24 +204,20 @@ func (s *sparseCheck) readError(off int64, err error) error {
 func (s *sparseCheck) takeGrains() error {
 	n := s.h.tables()
 	for i := int64(0); i < n; i++ {
-		if i&(1<<12-1) == 0 {
-			if err := s.ctx.Err(); err != nil {
-				return err
-			}
-			if s.primary.empty(i) && s.redundant.empty(i) {
-				i = min(i|(gdChunk-1), n-1)
-				continue
-			}
+		if i%gdChunk == 0 && s.primary.empty(i) && s.redundant.empty(i) {
+			i = min(i|(gdChunk-1), n-1)
+			continue
 		}
-		if err := s.takeTable(i); err != nil {
+		if err := s.ctx.Err(); err != nil {
 			return err
 		}
+		s.takeTable(i)
 	}
 	return nil
 }
 
 // takeTable takes the grains of table i.
-func (s *sparseCheck) takeTable(i int64) error {
+func (s *sparseCheck) takeTable(i int64) {
 	off, table := s.load(s.primary, i, s.buf[:])
 	otherOff, other := s.load(s.redundant, i, s.other[:])
 	if s.primary != nil && s.redundant != nil && !s.later {
@@ -231,16 +227,14 @@ func (s *sparseCheck) takeTable(i int64) error {
 		off, table = otherOff, other
 	}
 	if table == nil || s.walked.add(off/sectorSize, gtBytes/sectorSize) {
-		return nil
+		return
 	}
+	t := &grainTable{index: i, off: off, entries: table, redundant: off == otherOff}
 	for e := range int64(numGTEsPerGT) {
-		if v := binary.LittleEndian.Uint32(table[e*gteBytes:]); v != gteAbsent {
-			if err := s.takeGrain(i, e, off+e*gteBytes, v); err != nil {
-				return err
-			}
+		if v := t.entry(e); v != gteAbsent && (v != gteZeroed || !s.h.zeroedGTE()) {
+			s.takeGrain(t, e, int64(v))
 		}
 	}
-	return nil
 }
 
 // load reads the grain table of a directory's entry i. There is none, and its
@@ -281,58 +275,45 @@ func (s *sparseCheck) compare(i, off int64, table []byte, otherOff int64, other 
 	}
 }
 
-// takeGrain takes the grain that entry e of table i names, which lies at off
-// and is not 0.
-func (s *sparseCheck) takeGrain(i, e, off int64, v uint32) error {
-	wrong := func(format string, args ...any) {
-		s.corrupt(off, "grain table %d: entry %d at %#x: "+format, append([]any{i, e, off}, args...)...)
-	}
-	if v == gteZeroed && s.h.zeroedGTE() {
-		return nil
-	}
-	grain := i*numGTEsPerGT + e
-	guest := grain * s.h.grainBytes()
-	visible := min(s.h.grainBytes(), s.h.size()-guest)
+// takeGrain takes the grain that entry e of a table names.
+func (s *sparseCheck) takeGrain(t *grainTable, e, sector int64) {
+	guest := t.index<<s.p.spanBits + e<<s.p.grainBits
+	off, visible := t.off+e*gteBytes, min(s.p.grain, s.h.size()-guest)
 	if visible <= 0 {
 		if !s.later {
-			s.find(Finding{Kind: FindingLeak, Off: off}, "grain table %d: entry %d at %#x: the grain at sector %d is behind the end of the disk", i, e, off, v)
+			s.find(Finding{Kind: FindingLeak, Off: off}, "%v: entry %d at %#x: the grain at sector %d is behind the end of the disk", t, e, off, sector)
 		}
-		visible = 1
+		return
 	}
-	first, n := int64(v), int64(s.h.grainSize)
-	switch {
-	case !s.h.compressed():
-		if first*sectorSize+visible > s.fileSize {
-			wrong("the grain at sector %d ends behind the end of the file at %#x", v, s.fileSize)
+	if err := s.p.checkEntry(t, e, uint32(sector)); err != nil {
+		s.damaged(err)
+		return
+	}
+	n := int64(s.h.grainSize)
+	if s.h.compressed() {
+		if s.later && (sector >= s.end || sector+s.p.units.most/sectorSize <= s.first) {
+			return // of another window
 		}
-	case s.later && (first >= s.end || first+s.p.units.most/sectorSize <= s.first):
-		return nil // of another window
-	default:
-		stored, err := s.stored(first*sectorSize, guest)
-		if err != nil {
-			var e *diskimage.Error
-			if !errors.As(err, &e) {
-				s.failed(off, err)
-				return nil
-			}
-			wrong("%v", err)
+		var err error
+		if n, err = s.stored(sector*sectorSize, guest); err != nil {
+			s.damaged(err)
 		}
-		n = stored
+	} else if sector*sectorSize+visible > s.fileSize {
+		s.corrupt(off, "%v: entry %d at %#x: the grain at sector %d ends behind the end of the file at %#x", t, e, off, sector, s.fileSize)
 	}
 	if !s.later {
 		s.res.AllocatedGrains++
 		if s.h.compressed() {
 			s.res.CompressedGrains++
 		}
-		if s.next != 0 && s.next != first {
+		if s.next != 0 && s.next != sector {
 			s.res.FragmentedGrains++
 		}
-		s.next = first + n
+		s.next = sector + n
 	}
-	if twice := s.take(s.data, first, n); twice != "" {
-		s.find(Finding{Kind: FindingCorruption, Off: off}, "grain table %d: entry %d at %#x: the grain at sector %d overlaps %s", i, e, off, v, twice)
+	if twice := s.take(s.data, sector, n); twice != "" {
+		s.find(Finding{Kind: FindingCorruption, Off: off}, "%v: entry %d at %#x: the grain at sector %d overlaps %s", t, e, off, sector, twice)
 	}
-	return nil
 }
 
 // stored returns how many sectors the compressed grain at a host offset takes,
