@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -85,6 +86,48 @@ func TestSignals(t *testing.T) {
 			if hold != nil {
 				hold.Close()
 			}
+		}
+	}
+}
+
+// TestSetStopped interrupts and kills conversions to a set of files on their
+// way: there is no descriptor, or the old one with its own extent, and what a
+// killed one leaves is removed by the next.
+func TestSetStopped(t *testing.T) {
+	inFolder(t)
+	t.Setenv(envExternal, "own")
+	disk := make([]byte, 96<<20)
+	rand.Read(disk)
+	write(t, "disk.raw", disk)
+	write(t, "small.raw", disk[:1<<20])
+	for _, kind := range []string{"monolithicFlat", "twoGbMaxExtentSparse"} {
+		set := []string{"-O", "vmdk", "-o", "subformat=" + kind}
+		for _, old := range []bool{false, true} {
+			if old {
+				succeed(t, append(append([]string{"convert"}, set...), "small.raw", kind+".vmdk")...)
+			}
+			before := listing(t)
+			for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
+				cmd, stderr := start(t, func(*exec.Cmd) {}, append(append([]string{"convert", "--force", "--digest", "-m", "1", "--progress=json"}, set...), "disk.raw", kind+".vmdk")...)
+				_, err := stderr.ReadString('\n')
+				require.NoError(t, err)
+				require.NoError(t, cmd.Process.Signal(sig))
+				_, err = stderr.WriteTo(io.Discard)
+				require.NoError(t, err)
+				if code := ended(t, cmd); sig == syscall.SIGINT {
+					require.Equal(t, 130, code)
+					require.Equal(t, before, listing(t))
+				} else {
+					require.Len(t, listing(t), len(before)+2, "both under temporary names")
+				}
+				if old {
+					require.Contains(t, succeed(t, "compare", "small.raw", kind+".vmdk"), "identical")
+				}
+			}
+		}
+		succeed(t, append(append([]string{"convert", "--force"}, set...), "small.raw", kind+".vmdk")...)
+		for _, name := range listing(t) {
+			require.NotContains(t, name, ".tmp")
 		}
 	}
 }
