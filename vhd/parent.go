@@ -1,0 +1,79 @@
+package vhd
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/chain"
+)
+
+// Parent returns the disk of the parent image, or nil if there is none or it
+// was not opened. It belongs to d: closing d closes it.
+func (d *Disk) Parent() diskimage.VirtualDisk { return d.parent.Disk }
+
+// openParent opens the parent under the first of its names that leads to a
+// file.
+func (d *Disk) openParent(ctx context.Context, o Options) error {
+	names := candidates(d.names)
+	if len(names) == 0 {
+		return fail(diskimage.ErrCorrupt, d.h.off+offLocators, "parent locators", "the disk differs from a parent, and has no name of it that can be followed")
+	}
+	below := chain.Below{Format: Name, Ref: diskimage.Reference{Name: names[0], Role: diskimage.RoleParent, Format: Name, From: o.Name, Depth: o.Depth + 1}}
+	d.parent = below
+	if o.SkipExternal {
+		return nil
+	}
+	var first error
+	for _, name := range names {
+		below.Ref.Name = name
+		err := below.Open(ctx, o.Opener)
+		if err == nil {
+			if err := d.admit(&below); err != nil {
+				return errors.Join(chain.At(Name, below.Ref, err), below.Close())
+			}
+			d.parent = below
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, diskimage.ErrExternal) {
+			return err
+		}
+	}
+	return first
+}
+
+// admit refuses a disk that is not the parent that this one was made of.
+func (d *Disk) admit(below *chain.Below) error {
+	p, ok := below.Disk.(*Disk)
+	if !ok {
+		return fail(diskimage.ErrCorrupt, -1, "", "it is no VHD image")
+	}
+	if p.f.uniqueID != d.h.parentID {
+		err := fail(diskimage.ErrCorrupt, d.h.off+offParentUniqueID, "dynamic disk header: parent unique id",
+			"it is %s, that of the file is %s", formatID(d.h.parentID), formatID(p.f.uniqueID))
+		if !d.salvage {
+			return err
+		}
+		d.notes.Add("%v", err)
+	}
+	// The time is that of the parent's file, which copying changes, and many
+	// programs leave it out: it proves nothing, and may explain much.
+	if m, ok := p.src.(interface{ ModTime() time.Time }); ok && d.h.parentTimeStamp != 0 {
+		said, found := timeOf(d.h.parentTimeStamp), m.ModTime().UTC()
+		if said.Sub(found).Abs() > 2*time.Second { // FAT counts in steps of two
+			d.notes.Add("the parent %s was last written at %s; when this disk was made of it, that was %s", diskimage.Quote(below.Ref.Name),
+				found.Format(time.RFC3339), said.Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// timeOf returns the time that a time stamp tells.
+func timeOf(stamp uint32) time.Time {
+	return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(stamp) * time.Second)
+}
