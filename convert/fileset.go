@@ -97,9 +97,9 @@ func (c *meteredCreator) Create(name string) (diskimage.Output, error) {
 
 // A written is all that was written: what a verification opens.
 type written struct {
-	*meter                      // the image's own file
-	files     map[string]*meter // those that it names
-	parentCID uint32            // of the image below, if it is a VMDK
+	*meter                   // the image's own file
+	files  map[string]*meter // those that it names
+	below  nothingBelow      // the parent, if it has one
 }
 
 // bytes returns how many there are in all files.
@@ -114,7 +114,7 @@ func (w *written) bytes() int64 {
 // OpenDisk stands for the image below the one that was written, whatever that
 // holds: it was not converted, and is not compared.
 func (w *written) OpenDisk(context.Context, diskimage.Reference) (diskimage.VirtualDisk, error) {
-	return nothingBelow{w.parentCID}, nil
+	return w.below, nil
 }
 
 func (w *written) OpenSource(_ context.Context, ref diskimage.Reference) (diskimage.Source, error) {

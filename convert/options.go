@@ -8,16 +8,18 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/raw"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // Options say what to make of a disk, and how. The zero value makes a raw
 // image; for most uses setting Format is enough.
 type Options struct {
-	Format Format              // of the target: Raw, QCOW2 or VMDK; default Raw
+	Format Format              // of the target: Raw, QCOW2, VMDK or VHD; default Raw
 	Raw    raw.WriterOptions   // for Format Raw; Size is set from the source
 	QCOW2  qcow2.WriterOptions // for Format QCOW2; Size is set from the source
 	VMDK   vmdk.WriterOptions  // for Format VMDK; Size is set from the source, FileName by ToFile if it is empty
+	VHD    vhd.WriterOptions   // for Format VHD; Size is set from the source
 
 	// Size is the target's guest size in bytes: at least the source's, the
 	// rest zeros. Default: the source's.

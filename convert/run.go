@@ -156,7 +156,7 @@ func (r *run) convert(ctx context.Context, w diskimage.Writer) (err error) {
 	if err := w.Finish(ctx); err != nil {
 		return err
 	}
-	r.rep.Size = guestSize(r.o.Format, max(size, r.o.Size))
+	r.rep.Size = guestSize(w, max(size, r.o.Size))
 	r.rep.Notes = diskimage.NotesOf(w)
 	return nil
 }

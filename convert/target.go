@@ -3,6 +3,7 @@ package convert
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/diskimage-go/diskimage/internal/atomicfile"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/raw"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -108,7 +110,10 @@ func (r *run) toOutput(ctx context.Context, out diskimage.Output, synced bool) e
 		}
 		r.content = newContentHash(r.targetSize(), chunkOf(r.stream), r.o.OnlyTop)
 	}
-	all := &written{meter: &meter{out: out, sync: synced}, parentCID: r.o.VMDK.ParentCID}
+	all := &written{meter: &meter{out: out, sync: synced}, below: nothingBelow{cid: r.o.VMDK.ParentCID}}
+	if p := r.o.VHD.Parent; p != nil {
+		all.below.id = p.ID
+	}
 	o := r.o
 	if o.VMDK.Creator != nil {
 		all.files = map[string]*meter{}
@@ -130,10 +135,13 @@ func (r *run) toOutput(ctx context.Context, out diskimage.Output, synced bool) e
 
 var errUnreadable = errors.New("convert: an output that cannot be read back cannot be verified")
 
-// guestSize returns what becomes of a guest size in a format that may have to
+// guestSize returns what became of a guest size in a format that may have to
 // pad it.
-func guestSize(f Format, size int64) int64 {
-	if f == QCOW2 || f == VMDK {
+func guestSize(w diskimage.Writer, size int64) int64 {
+	switch w := w.(type) {
+	case *vhd.Writer:
+		return w.Size() // as its options have it
+	case *qcow2.Writer, *vmdk.Writer:
 		return roundUp(size, 512) // counted in sectors: QCOW2 by every reader but ours
 	}
 	return size
@@ -154,9 +162,12 @@ func newWriter(out diskimage.Output, size int64, o Options) (diskimage.Writer, e
 		w := o.VMDK
 		w.Size, w.AllocateZeros = size, w.AllocateZeros || o.AllocateZeros
 		return vmdk.NewWriter(out, w)
+	case VHD:
+		w := o.VHD
+		w.Size, w.AllocateZeros = size, w.AllocateZeros || o.AllocateZeros
+		return vhd.NewWriter(out, w)
 	}
-	return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: o.Format.String(), Off: -1,
-		Msg: "this version writes qcow2, raw and vmdk"}
+	return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1, Msg: fmt.Sprintf("%v cannot be written", o.Format)}
 }
 
 // A meter counts what is written to an Output, and hides that it can be synced

@@ -9,6 +9,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -40,9 +41,14 @@ func (r *run) verify(ctx context.Context, out *written, unit int64) error {
 	return nil
 }
 
-// nothingBelow stands for the image below an output, which has this content
-// identifier if it is a VMDK: an endless hole.
-type nothingBelow struct{ cid uint32 }
+// nothingBelow stands for the image below an output: an endless hole, with the
+// identifiers that the parent of a VMDK and of a VHD must have.
+type nothingBelow struct {
+	cid uint32
+	id  [16]byte
+}
+
+func (b nothingBelow) UniqueID() [16]byte { return b.id }
 
 func (nothingBelow) Size() int64  { return math.MaxInt64 }
 func (nothingBelow) Close() error { return nil }
@@ -70,6 +76,12 @@ func checkStructure(ctx context.Context, img diskimage.Source, opener diskimage.
 		findings = res.Corruptions + res.Leaks + res.CheckErrors
 	case VMDK:
 		res, err := vmdk.Check(ctx, img, vmdk.CheckOptions{Opener: opener})
+		if err != nil {
+			return err
+		}
+		findings = res.Corruptions + res.Leaks + res.CheckErrors
+	case VHD:
+		res, err := vhd.Check(ctx, img, vhd.CheckOptions{})
 		if err != nil {
 			return err
 		}

@@ -49,13 +49,13 @@ func (d *Disk) openParent(ctx context.Context, o Options) error {
 
 // admit refuses a disk that is not the parent that this one was made of.
 func (d *Disk) admit(below *chain.Below) error {
-	p, ok := below.Disk.(*Disk)
+	p, ok := below.Disk.(interface{ UniqueID() [16]byte }) // a Disk, or what stands for one
 	if !ok {
 		return fail(diskimage.ErrCorrupt, -1, "", "it is no VHD image")
 	}
-	if p.f.uniqueID != d.h.parentID {
+	if id := p.UniqueID(); id != d.h.parentID {
 		err := fail(diskimage.ErrCorrupt, d.h.off+offParentUniqueID, "dynamic disk header: parent unique id",
-			"it is %s, that of the file is %s", formatID(d.h.parentID), formatID(p.f.uniqueID))
+			"it is %s, that of the file is %s", formatID(d.h.parentID), formatID(id))
 		if !d.salvage {
 			return err
 		}
@@ -63,14 +63,26 @@ func (d *Disk) admit(below *chain.Below) error {
 	}
 	// The time is that of the parent's file, which copying changes, and many
 	// programs leave it out: it proves nothing, and may explain much.
-	if m, ok := p.src.(interface{ ModTime() time.Time }); ok && d.h.parentTimeStamp != 0 {
-		said, found := timeOf(d.h.parentTimeStamp), m.ModTime().UTC()
-		if said.Sub(found).Abs() > 2*time.Second { // FAT counts in steps of two
+	if m, ok := p.(interface{ ModTime() (time.Time, bool) }); ok && d.h.parentTimeStamp != 0 {
+		said := timeOf(d.h.parentTimeStamp)
+		if found, ok := m.ModTime(); ok && said.Sub(found).Abs() > 2*time.Second { // FAT counts in steps of two
 			d.notes.Add("the parent %s was last written at %s; when this disk was made of it, that was %s", diskimage.Quote(below.Ref.Name),
 				found.Format(time.RFC3339), said.Format(time.RFC3339))
 		}
 	}
 	return nil
+}
+
+// UniqueID returns the image's identifier: what a differencing disk made of it
+// has to know, see [Parent].
+func (d *Disk) UniqueID() [16]byte { return d.f.uniqueID }
+
+// ModTime returns when the image's file was last written, if its source knows.
+func (d *Disk) ModTime() (time.Time, bool) {
+	if m, ok := d.src.(interface{ ModTime() time.Time }); ok {
+		return m.ModTime().UTC(), true
+	}
+	return time.Time{}, false
 }
 
 // timeOf returns the time that a time stamp tells.

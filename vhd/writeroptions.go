@@ -38,7 +38,7 @@ type WriterOptions struct {
 // A Parent is the image that a differencing disk differs from.
 type Parent struct {
 	Name string    // its file's, relative to the image or absolute, with slashes or backslashes
-	ID   [16]byte  // its unique identifier, see [Info]
+	ID   [16]byte  // its identifier, see [Disk.UniqueID]
 	Time time.Time // when its file was last written. Default: not said, as Windows leaves it
 }
 

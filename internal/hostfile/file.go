@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/diskimage-go/diskimage"
 )
@@ -148,6 +149,9 @@ func (h *File) Size() int64 { return h.size }
 
 // Info returns what stat(2) said when the file was opened.
 func (h *File) Info() fs.FileInfo { return h.info }
+
+// ModTime returns when the file was last written to, as of its opening.
+func (h *File) ModTime() time.Time { return h.info.ModTime() }
 
 // Close closes the file.
 func (h *File) Close() error { return h.f.Close() }
