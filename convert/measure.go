@@ -7,12 +7,13 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // MeasureOptions say what an image is to be made of a disk.
 type MeasureOptions struct {
-	// Format is Raw, QCOW2 or VMDK. Default: Raw.
+	// Format is Raw, QCOW2, VMDK or VHD. Default: Raw.
 	Format Format
 
 	// QCOW2 says how a QCOW2 image is to be written; its Size does not count.
@@ -20,6 +21,9 @@ type MeasureOptions struct {
 
 	// VMDK says how a VMDK is to be written; its Size and Creator do not count.
 	VMDK vmdk.WriterOptions
+
+	// VHD says how a VHD is to be written; its Size does not count.
+	VHD vhd.WriterOptions
 }
 
 // A Measurement is the size of an image that does not exist yet, in bytes.
@@ -32,8 +36,8 @@ type Measurement struct {
 	// cluster, and what the source's bitmaps add to both: -1 if one of both
 	// images has none. Required counts the tables of a fully allocated image,
 	// and does not know of compression nor of zeros that are stored as data.
-	// Of a VMDK, which qemu-img does not measure, they are as [vmdk.Measure] says:
-	// of all its files.
+	// Of a VMDK and a VHD, which qemu-img does not measure, they are as
+	// [vmdk.Measure] and [vhd.Measure] say: of all the image's files.
 	Required, FullyAllocated, Bitmaps int64
 
 	// Largest is what a conversion with the same options writes at most, be it
@@ -91,14 +95,26 @@ func (o MeasureOptions) unit(size int64) (int64, error) {
 			return 0, err
 		}
 		return w.Unit(), nil
+	case VHD:
+		w, err := o.vhdWriter(size)
+		if err != nil {
+			return 0, err
+		}
+		return w.BlockSize(), nil
 	}
-	return 0, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: o.Format.String(), Off: -1, Msg: "only qcow2, raw and vmdk can be measured"}
+	return 0, &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: o.Format.String(), Off: -1, Msg: "it cannot be measured"}
 }
 
 // vmdkWriter returns a writer that makes nothing.
 func (o MeasureOptions) vmdkWriter(size int64) (*vmdk.Writer, error) {
 	o.VMDK.Size, o.VMDK.Creator = size, new(nowhere)
 	return vmdk.NewWriter(new(nowhere), o.VMDK)
+}
+
+// vhdWriter returns a writer that makes nothing.
+func (o MeasureOptions) vhdWriter(size int64) (*vhd.Writer, error) {
+	o.VHD.Size = size
+	return vhd.NewWriter(new(nowhere), o.VHD)
 }
 
 // measure fills in all but the bitmaps.
@@ -109,6 +125,8 @@ func (o MeasureOptions) measure(size, allocated int64) (*Measurement, error) {
 		return m, o.measureQCOW2(m)
 	case VMDK:
 		return m, o.measureVMDK(m)
+	case VHD:
+		return m, o.measureVHD(m)
 	}
 	const sector = 512 // QEMU counts them whole; we write size bytes
 	if size < 0 || size > 1<<63-sector {
@@ -145,6 +163,17 @@ func (o MeasureOptions) measureVMDK(m *Measurement) error {
 	if o.VMDK.AllocateZeros {
 		m.Largest = m.FullyAllocated
 	}
+	return err
+}
+
+func (o MeasureOptions) measureVHD(m *Measurement) error {
+	w, err := o.vhdWriter(m.Size)
+	if err != nil {
+		return err
+	}
+	m.Prefix = w.Prefix()
+	m.Required, m.FullyAllocated, err = vhd.Measure(m.Size, m.Allocated, o.VHD)
+	m.Largest = m.Required
 	return err
 }
 

@@ -154,6 +154,9 @@ func (w *Writer) Size() int64 { return w.size }
 // Finish.
 func (w *Writer) UniqueID() [16]byte { return w.footer.uniqueID }
 
+// BlockSize returns the bytes of a block, or 1 for a fixed disk, which has none.
+func (w *Writer) BlockSize() int64 { return max(w.o.BlockSize, 1) }
+
 // NewBatch returns an empty batch.
 func (w *Writer) NewBatch() *diskimage.Batch {
 	return &diskimage.Batch{Buf: make([]byte, diskimage.BatchSize), Plan: new(plan)}

@@ -269,3 +269,31 @@ func TestWriterMisuse(t *testing.T) {
 	require.NoError(t, w.Abort())
 	require.Error(t, w.Finish(context.Background()), "after Abort")
 }
+
+// TestMeasure holds that images are as large as was said beforehand.
+func TestMeasure(t *testing.T) {
+	const size = 9<<20 + 512
+	for _, o := range []WriterOptions{{}, {BlockSize: 4096}, {BlockSize: 512 << 10}, {Type: Fixed}, {AllocateZeros: true}, {Azure: true},
+		{Type: Differencing, Parent: &Parent{Name: "base.vhd"}}} {
+		for _, data := range []int64{0, 1, 5 << 20, size} {
+			guest := bytes.Repeat([]byte{1}, int(data))
+			o.Size = size
+			r := &recorder{zeros: true}
+			w, err := NewWriter(r, o)
+			require.NoError(t, err)
+			r.prefix = w.Prefix()
+			if o.AllocateZeros {
+				guest = append(guest, make([]byte, size-data)...)
+			}
+			require.NoError(t, drive(w, guest, nil))
+			required, fully, err := Measure(size, data, o)
+			require.NoError(t, err)
+			require.EqualValues(t, len(r.bytes), required, "%+v with %d bytes", o, data)
+			if data == size || o.AllocateZeros {
+				require.Equal(t, fully, required)
+			}
+		}
+	}
+	_, _, err := Measure(MaxSize+1, 0, WriterOptions{})
+	require.ErrorIs(t, err, diskimage.ErrLimit)
+}
