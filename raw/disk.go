@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync/atomic"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/holes"
 )
 
 // Options say which part of the source is the disk.
@@ -28,17 +28,10 @@ type Options struct {
 // zero, no data, with its offset.)
 type Disk struct {
 	src    diskimage.Source
-	holes  diskimage.HoleMapper // nil if src does not tell
+	holes  *holes.Map
 	offset int64
 	size   int64
-	last   atomic.Pointer[span] // what NextRange said last
 	notes  []diskimage.Note
-}
-
-// A span is a range of the source that is all data or all hole.
-type span struct {
-	off, end int64
-	hole     bool
 }
 
 var (
@@ -65,11 +58,10 @@ func Open(src diskimage.Source, o Options) (*Disk, error) {
 		return nil, &diskimage.Error{Kind: diskimage.ErrTruncated, Format: Name, Off: have, Field: "disk",
 			Msg: fmt.Sprintf("the file ends here, the disk was said to lie at %d and be %d bytes long", o.Offset, o.Size)}
 	}
-	d := &Disk{src: src, offset: o.Offset, size: o.Size, notes: slices.Clone(o.Notes)}
+	d := &Disk{src: src, offset: o.Offset, size: o.Size, notes: slices.Clone(o.Notes), holes: holes.Of(Name, src)}
 	if d.size == 0 {
 		d.size = have - o.Offset
 	}
-	d.holes, _ = src.(diskimage.HoleMapper)
 	return d, nil
 }
 
@@ -141,35 +133,13 @@ func (d *Disk) NextExtent(off int64) (diskimage.Extent, error) {
 		return diskimage.Extent{}, fmt.Errorf("raw: offset %d is outside the disk of %d bytes", off, d.size)
 	}
 	host := d.offset + off
-	s, err := d.spanAt(host)
+	end, hole, err := d.holes.Run(host, d.offset+d.size)
 	if err != nil {
 		return diskimage.Extent{}, err
 	}
-	e := diskimage.Extent{Off: off, Len: min(s.end-d.offset, d.size) - off, Host: host}
-	if s.hole {
+	e := diskimage.Extent{Off: off, Len: end - host, Host: host}
+	if hole {
 		e.Kind = diskimage.Zero
 	}
 	return e, nil
-}
-
-// spanAt returns the span of the source that host lies in. The last one is
-// kept: a walk in small steps asks the file system once for each.
-func (d *Disk) spanAt(host int64) (span, error) {
-	if d.holes == nil {
-		return span{host, d.offset + d.size, false}, nil
-	}
-	if s := d.last.Load(); s != nil && s.off <= host && host < s.end {
-		return *s, nil
-	}
-	end, hole, err := d.holes.NextRange(host)
-	if err != nil {
-		return span{}, err
-	}
-	if end <= host {
-		return span{}, &diskimage.Error{Kind: diskimage.ErrCorrupt, Format: Name, Off: host, Field: "map of holes",
-			Msg: fmt.Sprintf("the source says that the range here ends at %d", end)}
-	}
-	s := &span{host, end, hole}
-	d.last.Store(s)
-	return *s, nil
 }
