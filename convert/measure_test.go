@@ -14,6 +14,7 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/peer"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 	"github.com/stretchr/testify/require"
 )
@@ -139,7 +140,7 @@ func TestMeasureErrors(t *testing.T) {
 	_, err := Measure(context.Background(), d, MeasureOptions{})
 	require.ErrorIs(t, err, errBad)
 	d.unmap = 0
-	for _, o := range []MeasureOptions{{Format: VMDK, VMDK: vmdk.WriterOptions{GrainSize: 1000}}, {Format: VHD}, {Format: QCOW2, QCOW2: qcow2.WriterOptions{ClusterSize: 1000}}} {
+	for _, o := range []MeasureOptions{{Format: VMDK, VMDK: vmdk.WriterOptions{GrainSize: 1000}}, {Format: VHD, VHD: vhd.WriterOptions{BlockSize: 1000}}, {Format: QCOW2, QCOW2: qcow2.WriterOptions{ClusterSize: 1000}}} {
 		_, err := Measure(context.Background(), d, o)
 		require.ErrorIs(t, err, diskimage.ErrUnsupported)
 		_, err = MeasureSize(1<<20, o)
@@ -183,6 +184,9 @@ func TestMeasureExactly(t *testing.T) {
 			toVMDK(vmdk.MonolithicFlat),
 			toVMDK(vmdk.TwoGbMaxExtentFlat),
 			toVMDK(vmdk.TwoGbMaxExtentSparse),
+			{Format: VHD},
+			{Format: VHD, VHD: vhd.WriterOptions{Type: vhd.Fixed}},
+			{Format: VHD, AllocateZeros: true, VHD: vhd.WriterOptions{Geometric: true, BlockSize: 64 << 10}},
 		} {
 			exact, err := MeasureExactly(ctx, src, o)
 			require.NoError(t, err)
@@ -199,14 +203,14 @@ func TestMeasureExactly(t *testing.T) {
 			}
 			require.Equal(t, length, exact, "%d bytes, %+v", size, o)
 
-			mo := MeasureOptions{Format: o.Format, QCOW2: o.QCOW2, VMDK: o.VMDK}
-			mo.QCOW2.AllocateZeros, mo.VMDK.AllocateZeros = o.AllocateZeros, o.AllocateZeros
+			mo := MeasureOptions{Format: o.Format, QCOW2: o.QCOW2, VMDK: o.VMDK, VHD: o.VHD}
+			mo.QCOW2.AllocateZeros, mo.VMDK.AllocateZeros, mo.VHD.AllocateZeros = o.AllocateZeros, o.AllocateZeros, o.AllocateZeros
 			m, err := Measure(ctx, src, mo)
 			require.NoError(t, err)
 			require.LessOrEqual(t, exact, m.Largest, "%d bytes, %+v", size, o)
 		}
 	}
-	_, err := MeasureExactly(ctx, &chunkDisk{content: make([]byte, 100), chunk: 512}, Options{Format: VHD})
+	_, err := MeasureExactly(ctx, &chunkDisk{content: make([]byte, 100), chunk: 512}, Options{Format: OVA})
 	require.ErrorIs(t, err, diskimage.ErrUnsupported)
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/diskimage-go/diskimage/internal/hostfile"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/raw"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -44,14 +45,19 @@ type OpenOptions struct {
 	// Default: the active disk.
 	Snapshot string
 
+	// SizeRule says which field of a VHD's footer tells the disk's size.
+	// Default: by the program that made the image, see [vhd.Options].
+	SizeRule vhd.SizeRule
+
 	// Member is the disk of an OVA to show: its number in the package's
 	// descriptor, from 1, or the name of its file, or its diskId there.
 	// Default: the only one.
 	Member string
 }
 
-// Open shows the image in src as a disk: a *[raw.Disk], a *[qcow2.Disk] or a
-// *[vmdk.Disk]. The context bounds the opening, not the disk's life.
+// Open shows the image in src as a disk: a *[raw.Disk], a *[qcow2.Disk], a
+// *[vmdk.Disk] or a *[vhd.Disk]. The context bounds the opening, not the
+// disk's life.
 //
 // Closing the disk closes src if it is an io.Closer, and what the image made
 // the opener open. After an error src is left to the caller.
@@ -63,8 +69,7 @@ type OpenOptions struct {
 // holds. The package's digests are not held against the disk's file, which
 // would have to be read: conversions do so, and [diskimage.Attester] does.
 //
-// Errors of detection are as [Detect] says. VHD is recognised and refused as
-// [diskimage.ErrUnsupported].
+// Errors of detection are as [Detect] says.
 func Open(ctx context.Context, src diskimage.Source, o OpenOptions) (diskimage.VirtualDisk, error) {
 	return open(ctx, src, o.inherited(nil), 0, nil)
 }
@@ -116,7 +121,19 @@ func openAs(ctx context.Context, src diskimage.Source, format Format, o OpenOpti
 			return nil, err
 		}
 		return d, nil
-	case Raw:
+	case VHD:
+		if o.Snapshot != "" {
+			return nil, noSnapshots(vhd.Name, o.Snapshot)
+		}
+		d, err := vhd.Open(ctx, src, vhd.Options{
+			Name: o.Name, Opener: o.Opener, Depth: depth, SkipExternal: o.SkipExternal,
+			SizeRule: o.SizeRule, Salvage: o.Salvage, Notes: notes,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	default:
 		if o.Snapshot != "" {
 			return nil, noSnapshots(raw.Name, o.Snapshot)
 		}
@@ -126,7 +143,6 @@ func openAs(ctx context.Context, src diskimage.Source, format Format, o OpenOpti
 		}
 		return d, nil
 	}
-	return nil, unreadable(format)
 }
 
 // OpenFile opens an image file, or a block device that holds an image, as
@@ -167,6 +183,8 @@ func FormatOf(d diskimage.VirtualDisk) Format {
 		return QCOW2
 	case *vmdk.Disk:
 		return VMDK
+	case *vhd.Disk:
+		return VHD
 	}
 	return Auto
 }
@@ -175,10 +193,4 @@ func FormatOf(d diskimage.VirtualDisk) Format {
 func noSnapshots(format, name string) error {
 	return &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: format, Off: -1,
 		Msg: "the format has no snapshots, asked for was " + diskimage.Quote(name)}
-}
-
-// unreadable returns the error for a format that is recognised and not read.
-func unreadable(f Format) error {
-	return &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: f.String(), Off: -1,
-		Msg: "this version reads qcow2, vmdk and raw"}
 }

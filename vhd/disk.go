@@ -8,6 +8,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/chain"
+	"github.com/diskimage-go/diskimage/internal/holes"
 	"github.com/diskimage-go/diskimage/internal/notes"
 )
 
@@ -61,6 +62,7 @@ type Disk struct {
 	notes   notes.List
 	names   []ParentName
 	parent  chain.Below
+	holes   *holes.Map // of a fixed disk
 
 	// Of dynamic and differencing disks; h is nil in a fixed one.
 	h           *header
@@ -100,7 +102,7 @@ func Open(ctx context.Context, src diskimage.Source, o Options) (*Disk, error) {
 	if err := f.validate(f.off); err != nil {
 		return nil, err
 	}
-	d := &Disk{src: src, salvage: o.Salvage, f: f}
+	d := &Disk{src: src, holes: holes.Of(Name, src), salvage: o.Salvage, f: f}
 	if f.diskType == Fixed {
 		d.size, err = f.settleSize(o.SizeRule, f.end, diskimage.ErrTruncated)
 		if left := f.end - d.size; err == nil && left > 0 {
@@ -152,6 +154,7 @@ func (d *Disk) Size() int64 { return d.size }
 // A mapping says what a run of guest bytes is.
 type mapping struct {
 	data bool  // at host; else the parent's, or zeros
+	zero bool  // nothing is there: the file has a hole
 	host int64 // of data
 	n    int64 // bytes
 }
@@ -160,7 +163,11 @@ type mapping struct {
 // far as one block shows it.
 func (d *Disk) lookup(off, n int64) (mapping, error) {
 	if d.h == nil {
-		return mapping{true, off, n}, nil
+		end, hole, err := d.holes.Run(off, off+n)
+		if err != nil {
+			return mapping{n: n}, err
+		}
+		return mapping{true, hole, off, end - off}, nil
 	}
 	block, within := off/d.blockSize, off%d.blockSize
 	want, n := n, min(n, d.blockSize-within)
@@ -185,7 +192,7 @@ func (d *Disk) lookup(off, n int64) (mapping, error) {
 	if !data {
 		return mapping{n: n}, nil
 	}
-	return mapping{true, start + d.bitmapBytes + within, n}, nil
+	return mapping{data: true, host: start + d.bitmapBytes + within, n: n}, nil
 }
 
 // blockAt returns the host offset of the block that an entry of the table
@@ -230,7 +237,9 @@ func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
 			return n, lookupErr
 		}
 		q := p[n : n+int(m.n)]
-		if m.data {
+		if m.zero {
+			clear(q)
+		} else if m.data {
 			lookupErr = readFull(d.src, q, m.host, "data")
 		} else {
 			lookupErr = d.parent.Read(q, at)
@@ -262,6 +271,9 @@ func (d *Disk) NextExtent(off int64) (diskimage.Extent, error) {
 		e.Host = -1
 		return e, nil
 	case m.data:
+		if m.zero {
+			e.Kind = diskimage.Zero
+		}
 		return e, nil
 	}
 	return d.parent.Extent(off, m.n)

@@ -14,6 +14,10 @@ import (
 // was not opened. It belongs to d: closing d closes it.
 func (d *Disk) Parent() diskimage.VirtualDisk { return d.parent.Disk }
 
+// ParentName returns the file name by which the parent was opened, or the first
+// that would be tried; "" if there is no parent.
+func (d *Disk) ParentName() string { return d.parent.Ref.Name }
+
 // openParent opens the parent under the first of its names that leads to a
 // file.
 func (d *Disk) openParent(ctx context.Context, o Options) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -117,6 +118,8 @@ func (in *input) check(ctx context.Context, s *session, name string) (*checkup, 
 		result, err = in.checkVMDK(ctx, s, src, name)
 	case convert.OVA:
 		result, err = in.checkPackage(ctx, s, src)
+	case convert.VHD:
+		result, err = in.checkVHD(ctx, s, src, name)
 	}
 	if err != nil {
 		return nil, couldNotOpen(name, err)
@@ -153,6 +156,21 @@ func checkVMDK(ctx context.Context, s *session, src diskimage.Source, name strin
 		return nil, err
 	}
 	return &checkup{format: vmdk.Name, leaks: r.Leaks, corruptions: r.Corruptions, checkErrors: r.CheckErrors}, nil
+}
+
+func (in *input) checkVHD(ctx context.Context, s *session, src diskimage.Source, name string) (*checkup, error) {
+	opener, err := in.external.opener(name)
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := opener.(io.Closer); ok {
+		defer c.Close()
+	}
+	r, err := vhd.Check(ctx, src, vhd.CheckOptions{Name: name, Opener: opener, Report: func(f vhd.Finding) { s.finding(f.Text) }})
+	if err != nil {
+		return nil, err
+	}
+	return &checkup{vhd.Name, r.ImageEndOffset, r.Blocks, r.Allocated, r.Fragmented, 0, r.Leaks, r.Corruptions, r.CheckErrors}, nil
 }
 
 // object returns the result as the reference orders it, which leaves counters

@@ -11,6 +11,7 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -129,6 +130,8 @@ func describe(l layer, file fs.FileInfo) imageInfo {
 				info.diskSize += allocatedBytes(part)
 			}
 		}
+	case *vhd.Disk:
+		info.own = describeVHD(d)
 	default:
 		info.own.dirty = false
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/diskimage-go/diskimage/internal/hostfile"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/raw"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -31,7 +32,8 @@ type input struct {
 	salvage    bool
 	snapshot   string // -l, as given
 	disk       string // of an OVA
-	alone      bool   // open none of the files that the image names
+	sizeRule   vhd.SizeRule
+	alone      bool // open none of the files that the image names
 }
 
 func (in *input) options() []option {
@@ -40,6 +42,12 @@ func (in *input) options() []option {
 		in.external.option(),
 		value(0, "disk", &in.disk),
 		flag(0, "raw-anyway", &in.rawAnyway),
+		parsed(0, "size-rule", func(v string) (err error) {
+			if in.sizeRule, err = vhd.ParseSizeRule(v); err != nil {
+				return fmt.Errorf("--size-rule: %s is none of auto, current and geometry", v)
+			}
+			return nil
+		}),
 		ignored('U', "force-share", noArgument), // images are not locked
 		refused(0, "image-opts", noArgument, "images are given by their file names"),
 		refused(0, "object", needsArgument, "there are no objects"),
@@ -65,7 +73,7 @@ func (in *input) open(ctx context.Context, s *session, name string) (*image, err
 }
 
 func (in *input) openDisk(ctx context.Context, s *session, name string) (_ *image, err error) {
-	o := convert.OpenOptions{Name: name, RawAnyway: in.rawAnyway, Salvage: in.salvage, SkipExternal: in.alone, Member: in.disk}
+	o := convert.OpenOptions{Name: name, RawAnyway: in.rawAnyway, Salvage: in.salvage, SkipExternal: in.alone, SizeRule: in.sizeRule, Member: in.disk}
 	if o.Format, err = convert.ParseFormat(in.formatName); err != nil {
 		return nil, fmt.Errorf("Unknown driver '%s'", in.formatName)
 	}
@@ -242,6 +250,8 @@ func (img *image) layers() []layer {
 				l.files = append(l.files, beside(name, q.FileName(i)))
 			}
 			below, d = info.ParentHint, q.Parent()
+		case *vhd.Disk:
+			below, d = q.ParentName(), q.Parent()
 		default:
 			d = nil
 		}

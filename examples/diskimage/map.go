@@ -11,6 +11,7 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/hostfile"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -97,6 +98,7 @@ type mapLayer struct {
 	names []string          // of its files, by number
 	holes [2]*hostfile.File // of the first ones, where what was allocated may not have been written
 	solid bool              // what is stored plain is data, the holes of its file too
+	whole bool              // it has all of the disk: what it does not store is zeros of its own
 }
 
 // mapLayers returns the layers' files. Like the reference, it asks the file
@@ -114,6 +116,8 @@ func (img *image) mapLayers() []mapLayer {
 			}
 		case *vmdk.Disk:
 			m.solid = true
+		case *vhd.Disk:
+			m.whole, m.solid = d.Info().Type != vhd.Differencing, d.Info().Type == vhd.Fixed
 		}
 		all = append(all, m)
 	}
@@ -172,6 +176,7 @@ func (m *mapper) extent(e diskimage.Extent) error {
 		present: e.Kind != diskimage.Hole, zero: e.IsZero(), data: e.Kind == diskimage.Data}
 	if e.Kind == diskimage.Hole {
 		entry.depth = max(0, e.Depth-1) // the last layer that was asked
+		entry.present = entry.depth < len(m.layers) && m.layers[entry.depth].whole
 	}
 	if e.Stored != diskimage.Plain || e.Host < 0 {
 		return m.add(entry)
