@@ -108,7 +108,7 @@ func TestDamagedProductImages(t *testing.T) {
 	for name, want := range map[string]diskimage.ErrorKind{
 		"aws-export-header-only.vmdk": diskimage.ErrTruncated,
 		"afl9.vmdk":                   diskimage.ErrCorrupt,
-		"afl5.img":                    diskimage.ErrCorrupt,
+		"afl5.img":                    diskimage.ErrTruncated,
 	} {
 		_, err := convert.OpenFile(t.Context(), product(t, name), convert.OpenOptions{})
 		require.ErrorIs(t, err, want, name)

@@ -3,6 +3,8 @@ package vhd
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -102,6 +104,7 @@ func TestWriterSameBytes(t *testing.T) {
 // both for a pair.
 func TestWriterDifferencing(t *testing.T) {
 	peer.Find(t, "vhdiinfo")
+	peer.Find(t, systemPython)
 	base := patchwork(1, 5<<20)
 	baseFile := write(t, WriterOptions{}, base)
 	parent := open(t, baseFile, Options{})
@@ -132,11 +135,32 @@ func TestWriterDifferencing(t *testing.T) {
 	e, err := d.NextExtent(1 << 20)
 	require.NoError(t, err)
 	require.Equal(t, 0, e.Depth, "zeros that were said are this disk's")
+	sum := sha256.Sum256(top)
+	require.Equal(t, hex.EncodeToString(sum[:])+"\n", peer.Run(t, systemPython, "-c", libvhdiDigest, save(t, "top.vhd", r.bytes), save(t, "base.vhd", baseFile)))
 	info := peer.Run(t, "vhdiinfo", save(t, "top.vhd", r.bytes))
 	require.Contains(t, info, "Differential")
 	require.Contains(t, info, parent.Info().UniqueID)
 	require.Contains(t, info, "base.vhd")
 }
+
+// systemPython is the one that Debian's python3-libvhdi is for.
+const systemPython = "/usr/bin/python3"
+
+// libvhdiDigest prints the SHA-256 of the guest disk as libvhdi reads it, with
+// its parent.
+const libvhdiDigest = `
+import hashlib, pyvhdi, sys
+disk, parent = pyvhdi.file(), pyvhdi.file()
+disk.open(sys.argv[1])
+parent.open(sys.argv[2])
+disk.set_parent(parent)
+left, digest = disk.get_media_size(), hashlib.sha256()
+while left:
+    data = disk.read_buffer(min(left, 1 << 20))
+    digest.update(data)
+    left -= len(data)
+print(digest.hexdigest())
+`
 
 func TestWriterOptions(t *testing.T) {
 	for name, c := range map[string]struct {
