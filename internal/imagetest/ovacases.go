@@ -147,6 +147,7 @@ func OVACases() []Case {
 		{ID: "R15", Name: "a descriptor that is no XML", Build: described("</Envelope>", ""), Kind: corrupt, Field: `member "x.ovf"`, Off: -1},
 		{ID: "R15", Name: "a descriptor of another kind", Build: described("Envelope", "domain"), Kind: corrupt, Field: `member "x.ovf"`, Off: -1},
 		{ID: "R15", Name: "a descriptor of OVF 0.9", Build: described("schemas.dmtf.org/ovf/envelope/1", "www.vmware.com/schema/ovf/1/envelope"), Kind: unsupported, Field: `member "x.ovf"`, Off: -1},
+		{ID: "R15", Name: "two descriptors in one", Build: described("<References>", `<References/></Envelope><Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/2"><References>`), Kind: corrupt, Field: `member "x.ovf"`, Off: -1},
 		{ID: "R15", Name: "an empty descriptor", Build: func() []byte { return Tar(Member{Name: "x.ovf"}) }, Kind: corrupt, Field: `member "x.ovf"`, Off: -1},
 		{ID: "R15", Name: "a descriptor of 3 MiB", Build: described("<References>", strings.Repeat("<!-- -->", 400000)+"<References>"), Kind: limit, Field: `member "x.ovf"`, Off: -1},
 		{ID: "R15", Name: "a descriptor 1000 elements deep", Build: described("<References>", strings.Repeat("<a>", 1000)+"<References>"), Kind: limit, Field: `member "x.ovf"`, Off: -1},

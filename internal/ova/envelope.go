@@ -75,6 +75,9 @@ func parseEnvelope(name string, text []byte) (*envelope, error) {
 		switch t := tok.(type) {
 		case xml.StartElement:
 			if len(path) == 0 {
+				if ns != "" {
+					return nil, corrupt(field, -1, "holds more than one document")
+				}
 				if ns = t.Name.Space; t.Name.Local != "Envelope" {
 					return nil, corrupt(field, -1, "is "+diskimage.Quote(t.Name.Local)+", not the Envelope of an OVF package")
 				}
