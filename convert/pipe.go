@@ -26,10 +26,10 @@ import (
 // too what was emitted is not to be used after an error.
 func ToWriter(ctx context.Context, out io.Writer, src diskimage.VirtualDisk, o Options) (*Report, error) {
 	if o.Verify {
-		return nil, errors.New("convert: a pipe cannot be read back to be verified")
+		return nil, errVerifyPipe
 	}
 	if o.several() {
-		return nil, fmt.Errorf("convert: a %v image consists of several files, which cannot go into one pipe; a streamOptimized or a monolithicSparse one can", o.VMDK.Subformat)
+		return nil, errSeveral(o)
 	}
 	r, err := newRun(src, nil, o)
 	if err != nil {
@@ -70,6 +70,48 @@ func ToWriter(ctx context.Context, out io.Writer, src diskimage.VirtualDisk, o O
 	}
 	r.written = e.at
 	return r.report(), nil
+}
+
+// StreamToWriter is ToWriter for a source that is read once, front to back: it
+// takes formats of one pass, which are raw and streamOptimized VMDK, and
+// refuses others as [diskimage.ErrUnsupported]. A VMDK also needs a source that
+// knows its size.
+func StreamToWriter(ctx context.Context, out io.Writer, src diskimage.Stream, o Options) (*Report, error) {
+	if o.Verify {
+		return nil, errVerifyPipe
+	}
+	if o.several() {
+		return nil, errSeveral(o)
+	}
+	r, err := newRun(nil, src, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	r.inTurn = true
+	e := &emitter{w: out}
+	w, err := newWriter(e, r.targetSize(), r.o)
+	if err != nil {
+		return nil, err
+	}
+	if prefix(w) > 0 {
+		err := &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: r.o.Format.String(), Off: -1,
+			Msg: "what such an image begins with is known last, so that from a stream it goes into a file, not into a pipe; or read the source with random access (--spool)"}
+		return nil, errors.Join(err, w.Abort())
+	}
+	if err := r.convert(ctx, w); err != nil {
+		return nil, err
+	}
+	r.written = e.at
+	return r.report(), nil
+}
+
+var errVerifyPipe = errors.New("convert: a pipe cannot be read back to be verified")
+
+func errSeveral(o Options) error {
+	return fmt.Errorf("convert: a %v image consists of several files, which cannot go into one pipe; a streamOptimized or a monolithicSparse one can", o.VMDK.Subformat)
 }
 
 var errChangedBetween error = &diskimage.Error{Kind: diskimage.ErrChanged, Off: -1,

@@ -41,16 +41,20 @@ func (s *streamFeed) plan(j *job) (bool, error) {
 	if s.scattered {
 		return s.gather(j)
 	}
-	for !s.ended || s.held.Len > 0 {
+	for !s.ended || s.held.Len > 0 || s.dense() && s.next < s.stream.Size() {
 		if err := s.collect(j); err != nil {
 			return false, err
 		}
-		if len(j.Blocks) > 0 || s.o.AllocateZeros && j.Len > 0 {
+		if len(j.Blocks) > 0 || s.dense() && j.Len > 0 {
 			return true, nil
 		}
 	}
 	return false, nil
 }
+
+// dense reports whether what the stream says nothing of matters too: it is
+// written as zeros, or covers what the target's backing image has there.
+func (s *streamFeed) dense() bool { return s.o.AllocateZeros || s.o.OnlyTop }
 
 // collect reads what the stream has for the next batch's range.
 func (s *streamFeed) collect(j *job) error {
@@ -83,7 +87,7 @@ func (s *streamFeed) collect(j *job) error {
 		}
 	}
 	s.next = end
-	if s.held.Len > 0 && !s.o.AllocateZeros {
+	if s.held.Len > 0 && !s.dense() {
 		s.next = s.held.Off
 	} else if s.held.Len == 0 {
 		s.next = max(s.off, end)
@@ -172,23 +176,34 @@ func (s *streamFeed) take(j *job, b diskimage.Block) {
 func (s *streamFeed) fill(_ context.Context, j *job, w *worker) error {
 	w.spans = w.spans[:0]
 	at := j.Off
+	zeros := func(end int64) { // from at on
+		clear(j.Buf[at-j.Off : end-j.Off])
+		if s.o.OnlyTop && at < end {
+			w.addZero(at, end, s.unit, j.Off+j.Len)
+		}
+		at = end
+	}
 	for _, b := range j.Blocks {
 		place := j.Buf[b.Off-j.Off:][:b.Len]
-		clear(j.Buf[at-j.Off : b.Off-j.Off])
-		at = b.Off + b.Len
+		zeros(b.Off)
+		end := b.Off + b.Len
 		if b.Enc != diskimage.Plain {
 			switch verdict, err := s.mover.judge(w, place, &b, diskimage.Stored{Stream: b.Data, Exact: b.Checked, Adler32: b.Checked}); {
 			case err != nil:
 				return err
 			case verdict == asZeros:
+				zeros(end)
 				continue
 			case verdict == asIs:
-				w.spans = append(w.spans, span{off: b.Off, end: at, stored: b})
+				w.spans = append(w.spans, span{off: b.Off, end: end, stored: b})
+				at = end
 				continue
 			}
 		}
-		w.addData(b.Off, at, s.unit)
+		w.addData(b.Off, end, s.unit)
+		at = end
 	}
+	zeros(max(at, j.Off+j.Len))
 	clear(j.Buf[at-j.Off:])
 	if s.o.AllocateZeros {
 		w.spans = append(w.spans[:0], span{off: j.Off, end: j.Off + roundUp(j.Len, s.unit)})
@@ -196,7 +211,10 @@ func (s *streamFeed) fill(_ context.Context, j *job, w *worker) error {
 	j.Blocks = j.Blocks[:0]
 	for _, sp := range w.spans {
 		b := sp.stored
-		if b.Len == 0 {
+		switch {
+		case sp.kind != diskimage.Data:
+			b = diskimage.Block{Off: sp.off, Len: sp.end - sp.off, Kind: sp.kind}
+		case b.Len == 0:
 			b = diskimage.Block{Off: sp.off, Len: sp.end - sp.off, Data: j.Buf[sp.off-j.Off : sp.end-j.Off]}
 		}
 		j.Blocks = append(j.Blocks, b)

@@ -13,7 +13,7 @@ import (
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
-const checkSynopsis = "[-f FMT] [--disk N|NAME] [--output human|json] [-q] [--allow-external[=DIR|any]] FILE"
+const checkSynopsis = "[-f FMT] [--disk N|NAME] [--output human|json] [-q] [--spool DIR] [--allow-external[=DIR|any]] FILE"
 
 // The exit codes of check beside 0 and 1.
 const (
@@ -92,7 +92,7 @@ type checkup struct {
 // check checks an image, and prints what it finds. There is no result where
 // the format has nothing to check, or with an error.
 func (in *input) check(ctx context.Context, s *session, name string) (*checkup, error) {
-	src, err := s.openSource(name)
+	src, err := in.openSource(ctx, s, name)
 	if err != nil {
 		return nil, couldNotOpen(name, err)
 	}

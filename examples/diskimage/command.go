@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/hostfile"
 )
 
 // version is the command's; the library and it share one.
@@ -20,6 +21,15 @@ type session struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	quiet          bool // -q: no notes
+
+	spooled *hostfile.File // a copy of what came from standard input; nil if there is none
+}
+
+// close removes what was made for the time of the command.
+func (s *session) close() {
+	if s.spooled != nil {
+		s.spooled.Close()
+	}
 }
 
 // A verb does one thing. It returns the exit code, and an error if there is
@@ -46,6 +56,7 @@ func verbs() []verb {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	out := &sink{Writer: stdout}
 	s := &session{stdin: stdin, stdout: out, stderr: stderr}
+	defer s.close()
 	code, err := s.dispatch(ctx, args)
 	if err == nil && out.err != nil {
 		err = about("standard output", out.err)

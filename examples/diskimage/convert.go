@@ -13,7 +13,7 @@ import (
 )
 
 const convertSynopsis = "[-f FMT] [--disk N|NAME] [-O FMT] [-o OPTIONS] [-c [--level N] [--window auto|4k|32k] [--trust-compressed]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
-	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--raw-anyway] [--force] [--allow-external[=DIR|any]] SOURCE TARGET"
+	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--raw-anyway] [--force] [--spool DIR] [--allow-external[=DIR|any]] SOURCE TARGET"
 
 // A conversion is the command line of convert.
 type conversion struct {
@@ -283,18 +283,7 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		}
 		if stream != nil {
 			defer stream.Close()
-			if c.target == stdName {
-				return nil, errors.New("standard input is a pipe: its size must be known to write to a pipe")
-			}
-			if c.inPlace {
-				return nil, errors.New("-n: standard input is a pipe: its size must be known")
-			}
-			return c.report(s, func() (*convert.Report, error) {
-				if err := checkTargets(c.target, stream.Size(), c.Options, nil); err != nil {
-					return nil, err
-				}
-				return convert.StreamToFile(ctx, c.target, stream, c.Options)
-			})
+			return c.runStream(ctx, s, stream)
 		}
 	}
 	img, err := c.in.open(ctx, s, c.source)
@@ -302,7 +291,7 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		return nil, err
 	}
 	defer img.Close()
-	if err := c.checkBacking(ctx, s, img); err != nil {
+	if err := c.checkBacking(ctx, s, img.layers()); err != nil {
 		return nil, err
 	}
 	if c.target == stdName {
@@ -320,12 +309,47 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 	if err := checkTarget(c.target, true, img.files()); err != nil {
 		return nil, err
 	}
+	return c.replace(s, img.disk.Size(), func(out *inPlace) (*convert.Report, error) {
+		return convert.ToOutput(ctx, out, img.disk, c.Options)
+	})
+}
+
+// runStream converts what is read front to back.
+func (c *conversion) runStream(ctx context.Context, s *session, stream diskimage.Stream) (*convert.Report, error) {
+	if err := c.checkBacking(ctx, s, nil); err != nil {
+		return nil, err
+	}
+	if c.target == stdName {
+		if err := checkStdout(s.stdout); err != nil {
+			return nil, err
+		}
+		return c.report(s, func() (*convert.Report, error) { return convert.StreamToWriter(ctx, s.stdout, stream, c.Options) })
+	}
+	if !c.inPlace {
+		if err := checkTargets(c.target, stream.Size(), c.Options, nil); err != nil {
+			return nil, err
+		}
+		return c.report(s, func() (*convert.Report, error) { return convert.StreamToFile(ctx, c.target, stream, c.Options) })
+	}
+	if err := checkTarget(c.target, true, nil); err != nil {
+		return nil, err
+	}
+	if stream.Size() < 0 {
+		return nil, errors.New("-n: standard input is a pipe, and how large the disk in it is shows only at its end (--spool DIR)")
+	}
+	return c.replace(s, stream.Size(), func(out *inPlace) (*convert.Report, error) {
+		return convert.StreamToOutput(ctx, out, stream, c.Options)
+	})
+}
+
+// replace has work write a disk of size bytes into the existing target.
+func (c *conversion) replace(s *session, size int64, work func(*inPlace) (*convert.Report, error)) (*convert.Report, error) {
 	s.noteLink(c.target)
-	out, err := openInPlace(c.target, img.disk.Size(), c.zeroed)
+	out, err := openInPlace(c.target, size, c.zeroed)
 	if err != nil {
 		return nil, couldNotOpen(c.target, err)
 	}
-	report, err := c.report(s, func() (*convert.Report, error) { return convert.ToOutput(ctx, out, img.disk, c.Options) })
+	report, err := c.report(s, func() (*convert.Report, error) { return work(out) })
 	if cerr := out.f.Close(); err == nil && cerr != nil {
 		return nil, about(c.target, cerr)
 	}
@@ -333,9 +357,9 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 }
 
 // checkBacking opens the target's backing file, which is the user's to name.
-// It has to stand for what is below the source: were it shorter, what the
-// source has below behind its end would be lost.
-func (c *conversion) checkBacking(ctx context.Context, s *session, img *image) error {
+// It has to stand for what is below the source, the layers of which are given:
+// were it shorter, what the source has below behind its end would be lost.
+func (c *conversion) checkBacking(ctx context.Context, s *session, layers []layer) error {
 	if c.of.backing == "" {
 		return nil
 	}
@@ -344,8 +368,8 @@ func (c *conversion) checkBacking(ctx context.Context, s *session, img *image) e
 		return err
 	}
 	c.VMDK.ParentCID = c.of.vmdk.ParentCID
-	if layers := img.layers(); len(layers) > 1 {
-		if below := min(layers[1].disk.Size(), img.disk.Size()); size < below {
+	if len(layers) > 1 {
+		if below := min(layers[1].disk.Size(), layers[0].disk.Size()); size < below {
 			return fmt.Errorf("%s: the backing file '%s' has %d bytes, fewer than the %d that the source has below", c.target, c.of.backing, size, below)
 		}
 	}

@@ -160,14 +160,19 @@ func TestStandardInput(t *testing.T) {
 	require.Contains(t, r.stdout, `"format": "qcow2"`)
 
 	for _, tc := range []struct{ args, want string }{
-		{"convert -O qcow2 - out", "content is qcow2; from a pipe only raw disks are read"},
+		{"convert -O qcow2 - out", "qcow2: where its data is, its tables tell"},
 		{"convert -f raw -O qcow2 - out", "declared raw, content is qcow2"},
-		{"convert -f qcow2 -O qcow2 - out", "standard input is a pipe: only raw disks are read from there, not qcow2"},
-		{"convert -f raw --raw-anyway -O qcow2 - -", "standard input is a pipe: its size must be known"},
-		{"convert -f raw --raw-anyway - -", "standard input is a pipe: its size must be known"},
-		{"convert -n -f raw --raw-anyway - out", "its size must be known"},
-		{"info -", "standard input is no file"},
-		{"compare - disk.raw", "standard input is no file"},
+		{"convert -f qcow2 -O qcow2 - out", "--spool"},
+		{"convert -f vmdk -O qcow2 - out", "declared vmdk, content is qcow2"},
+		{"convert -f raw --raw-anyway -O qcow2 - -", "--spool"},
+		{"convert -n -f raw --raw-anyway - out", "how large the disk in it is shows only at its end"},
+		{"convert -l 1 -f raw --raw-anyway - out", "no snapshots"},
+		{"convert --spool nowhere - out", "nowhere"},
+		{"info -", "standard input is a pipe"},
+		{"map -", "--spool DIR"},
+		{"check -", "--spool DIR"},
+		{"measure -O qcow2 -", "--spool DIR"},
+		{"compare - disk.raw", "standard input is a pipe"},
 	} {
 		r := commandOn(t, bytes.NewReader(contents(t, "want.qcow2")), strings.Fields(tc.args)...)
 		require.NotZero(t, r.code, tc.args)

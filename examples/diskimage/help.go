@@ -93,6 +93,8 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   --salvage          turn what cannot be read into zeros, and say which
   --disk N|NAME      which disk of an OVA: its number there or its file's name;
                      --b-disk for the second image
+  --spool DIR        first copy what a pipe gives to a temporary file in DIR:
+                     then images of any format can be read from it
   --raw-anyway       take -f raw at its word, whatever the content looks like
   --force            write to a block device, or over the files of a vmdk of
                      several

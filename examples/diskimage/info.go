@@ -15,7 +15,7 @@ import (
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
-const infoSynopsis = "[-f FMT] [--disk N|NAME] [--output human|json] [--backing-chain] [-q] [--raw-anyway] [--allow-external[=DIR|any]] FILE"
+const infoSynopsis = "[-f FMT] [--disk N|NAME] [--output human|json] [--backing-chain] [-q] [--raw-anyway] [--spool DIR] [--allow-external[=DIR|any]] FILE"
 
 func runInfo(ctx context.Context, s *session, args []string) (int, error) {
 	var (
@@ -37,7 +37,7 @@ func runInfo(ctx context.Context, s *session, args []string) (int, error) {
 	}
 	infos, notes, verdict := in.collect(ctx, s, operands[0], chain)
 	if len(infos) > 0 {
-		if infos[0].disks, err = s.packageDisks(ctx, operands[0]); err != nil {
+		if infos[0].disks, err = in.packageDisks(ctx, s, operands[0]); err != nil {
 			return 1, err
 		}
 		if err := printInfo(s.stdout, infos, form, chain); err != nil {

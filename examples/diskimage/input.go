@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +13,8 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/internal/hostfile"
+	"github.com/diskimage-go/diskimage/internal/spool"
 	"github.com/diskimage-go/diskimage/qcow2"
-	"github.com/diskimage-go/diskimage/raw"
 	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
@@ -33,7 +31,8 @@ type input struct {
 	snapshot   string // -l, as given
 	disk       string // of an OVA
 	sizeRule   vhd.SizeRule
-	alone      bool // open none of the files that the image names
+	alone      bool   // open none of the files that the image names
+	spool      string // the folder for a copy of what a pipe gives; "": there is to be none
 }
 
 func (in *input) options() []option {
@@ -48,6 +47,7 @@ func (in *input) options() []option {
 			}
 			return nil
 		}),
+		value(0, "spool", &in.spool),
 		ignored('U', "force-share", noArgument), // images are not locked
 		refused(0, "image-opts", noArgument, "images are given by their file names"),
 		refused(0, "object", needsArgument, "there are no objects"),
@@ -92,11 +92,11 @@ func (in *input) openDisk(ctx context.Context, s *session, name string) (_ *imag
 			return nil, err
 		}
 	}
-	return s.openWith(ctx, name, o)
+	return in.openWith(ctx, s, name, o)
 }
 
 // openWith opens a file, or the one that is standard input.
-func (s *session) openWith(ctx context.Context, name string, o convert.OpenOptions) (*image, error) {
+func (in *input) openWith(ctx context.Context, s *session, name string, o convert.OpenOptions) (*image, error) {
 	if name != stdName {
 		disk, err := convert.OpenFile(ctx, name, o)
 		if err != nil {
@@ -109,31 +109,61 @@ func (s *session) openWith(ctx context.Context, name string, o convert.OpenOptio
 		}
 		return &image{name, info, disk}, nil
 	}
-	src, err := s.openStdin()
+	src, err := in.openStdin(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	disk, err := convert.Open(ctx, unclosed{src}, o)
+	disk, err := convert.Open(ctx, src, o)
 	if err != nil {
 		return nil, err
 	}
 	return &image{name, src.Info(), disk}, nil
 }
 
+// A source is a file that is open for its plain bytes.
+type source interface {
+	diskimage.Source
+	io.Closer
+}
+
 // openSource opens a file for its plain bytes.
-func (s *session) openSource(name string) (*hostfile.File, error) {
+func (in *input) openSource(ctx context.Context, s *session, name string) (source, error) {
 	if name == stdName {
-		return s.openStdin()
+		return in.openStdin(ctx, s)
 	}
 	return hostfile.Open(name)
 }
 
-// openStdin returns standard input if it is a file.
-func (s *session) openStdin() (*hostfile.File, error) {
-	if f, ok := s.stdin.(*os.File); ok {
-		return hostfile.New(f)
+// openStdin returns standard input for random access: the file that it is, or
+// a copy of what comes out of the pipe, which is made once.
+func (in *input) openStdin(ctx context.Context, s *session) (unclosed, error) {
+	if s.spooled == nil && !s.isPiped() {
+		f, err := hostfile.New(s.stdin.(*os.File))
+		if err != nil {
+			return unclosed{}, err
+		}
+		return unclosed{f}, nil
 	}
-	return nil, errors.New("standard input is no file; from a pipe only convert reads, and only raw")
+	if s.spooled == nil {
+		if in.spool == "" {
+			return unclosed{}, errors.New("standard input is a pipe, and this reads here and there: --spool DIR makes a copy in a file")
+		}
+		var err error
+		if s.spooled, err = spool.Fill(ctx, &patient{ctx: ctx, r: s.stdin}, in.spool); err != nil {
+			return unclosed{}, fmt.Errorf("--spool: %w", err)
+		}
+	}
+	return unclosed{s.spooled}, nil
+}
+
+// isPiped reports whether standard input can be read front to back only.
+func (s *session) isPiped() bool {
+	f, ok := s.stdin.(*os.File)
+	if !ok {
+		return true
+	}
+	info, err := f.Stat()
+	return err != nil || !info.Mode().IsRegular() && !hostfile.IsBlockDevice(info)
 }
 
 // unclosed is standard input's file: closing the disk in it leaves it open.
@@ -156,7 +186,7 @@ func (in *input) findSnapshot(ctx context.Context, s *session, o convert.OpenOpt
 		want[key] = v
 	}
 	o.SkipExternal, o.Opener = true, nil
-	img, err := s.openWith(ctx, o.Name, o)
+	img, err := in.openWith(ctx, s, o.Name, o)
 	if err != nil {
 		return "", err
 	}
@@ -173,54 +203,23 @@ func (in *input) findSnapshot(ctx context.Context, s *session, o convert.OpenOpt
 	return "", errors.New("Can't find snapshot")
 }
 
-// openStream returns standard input as a raw disk if it is a pipe, nil if it
-// is a file. The first block has to be no image of another format.
+// openStream returns standard input if it is a pipe that is to be read front to
+// back, and else nil.
 func (in *input) openStream(ctx context.Context, s *session) (diskimage.Stream, error) {
-	if f, ok := s.stdin.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && (info.Mode().IsRegular() || hostfile.IsBlockDevice(info)) {
-			return nil, nil
-		}
+	if !s.isPiped() || in.spool != "" {
+		return nil, nil
 	}
 	format, err := convert.ParseFormat(in.formatName)
 	if err != nil {
 		return nil, fmt.Errorf("Unknown driver '%s'", in.formatName)
 	}
-	if in.snapshot != "" {
-		return nil, errors.New("standard input is a pipe: a raw disk has no snapshots")
-	}
-	if format != convert.Raw && format != convert.Auto {
-		return nil, fmt.Errorf("standard input is a pipe: only raw disks are read from there, not %v", format)
-	}
-	const front = 1 << 20
-	b := bufio.NewReaderSize(&patient{ctx: ctx, r: s.stdin}, front)
-	first, err := b.Peek(front)
-	if err != nil && err != io.EOF {
+	stream, err := convert.OpenStream(ctx, &patient{ctx: ctx, r: s.stdin}, convert.OpenOptions{
+		Format: format, Name: stdName, RawAnyway: in.rawAnyway, Salvage: in.salvage, Snapshot: in.snapshot, Member: in.disk,
+	})
+	if err != nil {
 		return nil, couldNotOpen(stdName, err)
 	}
-	if !in.rawAnyway {
-		src := diskimage.NewSource(bytes.NewReader(first), int64(len(first)))
-		if err := rawSoFar(ctx, src, format); err != nil {
-			return nil, couldNotOpen(stdName, err)
-		}
-	}
-	return raw.NewStream(b, -1), nil
-}
-
-// rawSoFar returns an error if the first bytes of a disk, which may be declared
-// raw, say that it is something else.
-func rawSoFar(ctx context.Context, first diskimage.Source, declared convert.Format) error {
-	if declared == convert.Raw {
-		disk, err := convert.Open(ctx, first, convert.OpenOptions{Format: convert.Raw})
-		if err == nil {
-			disk.Close()
-		}
-		return err
-	}
-	found, err := convert.Detect(first)
-	if err == nil && found != convert.Raw {
-		err = fmt.Errorf("content is %v; from a pipe only raw disks are read", found)
-	}
-	return err
+	return stream, nil
 }
 
 // A layer is one image of a chain, the first being the one on top.

@@ -11,14 +11,12 @@ import (
 )
 
 // packageDisks returns the disks in the file of this name, if that is an OVA.
-func (s *session) packageDisks(ctx context.Context, name string) ([]convert.PackageDisk, error) {
-	src, err := s.openSource(name)
+func (in *input) packageDisks(ctx context.Context, s *session, name string) ([]convert.PackageDisk, error) {
+	src, err := in.openSource(ctx, s, name)
 	if err != nil {
 		return nil, couldNotOpen(name, err)
 	}
-	if name != stdName {
-		defer src.Close()
-	}
+	defer src.Close()
 	disks, err := convert.PackageDisks(ctx, src)
 	if err != nil {
 		return nil, couldNotOpen(name, err)

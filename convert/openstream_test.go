@@ -1,0 +1,252 @@
+package convert_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/convert"
+	"github.com/diskimage-go/diskimage/internal/imagetest"
+	"github.com/diskimage-go/diskimage/vmdk"
+)
+
+// A stream shows what an image with random access shows, whatever the target
+// and however many work.
+func TestOpenStreamShowsTheSameDisk(t *testing.T) {
+	ctx := context.Background()
+	for name, v := range imagetest.VMDKShapes() {
+		if v.Dialect == imagetest.Sparse {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := v.Build()
+			for _, o := range []convert.Options{{}, {Format: convert.QCOW2}, {Format: convert.QCOW2, AllocateZeros: true}, {Format: convert.VMDK}} {
+				disk, err := convert.Open(ctx, imagetest.Source(m.Bytes), convert.OpenOptions{})
+				require.NoError(t, err)
+				o.Digest = true
+				want, wantReport := toBuffer(t, func(out diskimage.Output) (*convert.Report, error) { return convert.ToOutput(ctx, out, disk, o) })
+				require.NoError(t, disk.Close())
+				for _, workers := range []int{1, 8} {
+					o.Workers = workers
+					stream, err := convert.OpenStream(ctx, bytes.NewReader(m.Bytes), convert.OpenOptions{})
+					require.NoError(t, err)
+					require.Equal(t, disk.Size(), stream.Size())
+					got, report := toBuffer(t, func(out diskimage.Output) (*convert.Report, error) {
+						return convert.StreamToOutput(ctx, out, stream, o)
+					})
+					require.True(t, bytes.Equal(want, got), "%v, %d workers", o.Format, workers)
+					require.Equal(t, wantReport.Digest, report.Digest)
+					require.Equal(t, wantReport.Moved, report.Moved)
+				}
+			}
+		})
+	}
+}
+
+// toBuffer returns what a conversion writes.
+func toBuffer(t *testing.T, work func(diskimage.Output) (*convert.Report, error)) ([]byte, *convert.Report) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "target"))
+	require.NoError(t, err)
+	defer f.Close()
+	report, err := work(f)
+	require.NoError(t, err)
+	p, err := os.ReadFile(f.Name())
+	require.NoError(t, err)
+	return p, report
+}
+
+// StreamToWriter gives the bytes that go to a file.
+func TestStreamToWriter(t *testing.T) {
+	ctx := context.Background()
+	m := imagetest.VMDKShapes()["exported-128"].Build()
+	open := func() diskimage.Stream {
+		s, err := convert.OpenStream(ctx, bytes.NewReader(m.Bytes), convert.OpenOptions{})
+		require.NoError(t, err)
+		return s
+	}
+	for _, o := range []convert.Options{{}, {AllocateZeros: true}, {Digest: true},
+		{Format: convert.VMDK, VMDK: vmdk.WriterOptions{Subformat: vmdk.StreamOptimized}}} {
+		want, _ := toBuffer(t, func(out diskimage.Output) (*convert.Report, error) {
+			return convert.StreamToOutput(ctx, out, open(), o)
+		})
+		for _, workers := range []int{1, 8} {
+			o.Workers = workers
+			var got bytes.Buffer
+			report, err := convert.StreamToWriter(ctx, &got, open(), o)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(want, got.Bytes()))
+			require.EqualValues(t, got.Len(), report.Written)
+		}
+	}
+
+	// A raw disk of unknown size.
+	content := bytes.Repeat([]byte("some raw disk. "), 300_000)
+	content = append(content, make([]byte, 5<<20)...)
+	s, err := convert.OpenStream(ctx, bytes.NewReader(content), convert.OpenOptions{Format: convert.Raw})
+	require.NoError(t, err)
+	var got bytes.Buffer
+	_, err = convert.StreamToWriter(ctx, &got, s, convert.Options{})
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(content, got.Bytes()))
+
+	for _, o := range []convert.Options{{Format: convert.QCOW2}, {Format: convert.VMDK}} {
+		var none bytes.Buffer
+		_, err := convert.StreamToWriter(ctx, &none, open(), o)
+		require.ErrorIs(t, err, diskimage.ErrUnsupported)
+		require.ErrorContains(t, err, "--spool")
+		require.Zero(t, none.Len())
+	}
+	_, err = convert.StreamToWriter(ctx, io.Discard, open(), convert.Options{Verify: true})
+	require.Error(t, err)
+	_, err = convert.StreamToWriter(ctx, io.Discard, open(), convert.Options{Format: convert.VMDK, VMDK: vmdk.WriterOptions{Subformat: vmdk.MonolithicFlat}})
+	require.ErrorContains(t, err, "several files")
+}
+
+func TestOpenStreamRefuses(t *testing.T) {
+	shapes := imagetest.VMDKShapes()
+	exported := shapes["exported-8"].Build().Bytes
+	for name, tt := range map[string]struct {
+		content []byte
+		o       convert.OpenOptions
+		kind    diskimage.ErrorKind
+		says    string
+	}{
+		"qcow2":              {imagetest.Shapes()[0].Build().Bytes, convert.OpenOptions{}, diskimage.ErrUnsupported, "qcow2: "},
+		"monolithicSparse":   {shapes["sparse-128"].Build().Bytes, convert.OpenOptions{}, diskimage.ErrUnsupported, "--spool"},
+		"a descriptor":       {[]byte("# Disk DescriptorFile\nversion=1\n"), convert.OpenOptions{}, diskimage.ErrUnsupported, "give its name"},
+		"gzip":               {[]byte("\x1f\x8b\x08 and more"), convert.OpenOptions{}, diskimage.ErrFormat, "gzip"},
+		"text":               {[]byte("<html>not found</html>"), convert.OpenOptions{}, diskimage.ErrFormat, "content is"},
+		"nothing":            {nil, convert.OpenOptions{}, diskimage.ErrFormat, "empty"},
+		"declared another":   {exported, convert.OpenOptions{Format: convert.QCOW2}, diskimage.ErrFormat, "declared qcow2, content is vmdk"},
+		"declared raw":       {exported, convert.OpenOptions{Format: convert.Raw}, diskimage.ErrFormat, "--raw-anyway"},
+		"a snapshot":         {exported, convert.OpenOptions{Snapshot: "1"}, diskimage.ErrUnsupported, "no snapshots"},
+		"a member":           {exported, convert.OpenOptions{Member: "1"}, diskimage.ErrUnsupported, "no OVA"},
+		"salvage":            {exported, convert.OpenOptions{Salvage: true}, diskimage.ErrUnsupported, "--spool"},
+		"raw with snapshots": {make([]byte, 512), convert.OpenOptions{Snapshot: "1"}, diskimage.ErrUnsupported, "no snapshots"},
+	} {
+		_, err := convert.OpenStream(t.Context(), bytes.NewReader(tt.content), tt.o)
+		require.ErrorIs(t, err, tt.kind, name)
+		require.ErrorContains(t, err, tt.says, name)
+	}
+	broken := errors.New("broken")
+	_, err := convert.OpenStream(t.Context(), io.MultiReader(bytes.NewReader(exported[:100]), errReader{broken}), convert.OpenOptions{})
+	require.ErrorIs(t, err, broken)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(broken)
+	_, err = convert.OpenStream(ctx, bytes.NewReader(exported), convert.OpenOptions{})
+	require.ErrorIs(t, err, broken)
+}
+
+type errReader struct{ err error }
+
+func (r errReader) Read([]byte) (int, error) { return 0, r.err }
+
+// What marks an image at its end is found there, however the bytes come.
+func TestOpenStreamTail(t *testing.T) {
+	disk := append(bytes.Repeat([]byte{1, 2, 3, 4, 5, 6, 7, 0}, 400_000), make([]byte, 1<<20)...)
+	fixed := append(bytes.Clone(disk), vhdFooter()...)
+	for _, chunk := range []int{3, 511, 512, 4096, 1 << 20} {
+		for _, tt := range []struct {
+			content []byte
+			o       convert.OpenOptions
+			ok      bool
+		}{
+			{disk, convert.OpenOptions{}, true},
+			{fixed, convert.OpenOptions{}, false},
+			{fixed, convert.OpenOptions{Format: convert.Raw}, false},
+			{fixed, convert.OpenOptions{Format: convert.Raw, RawAnyway: true}, true},
+			{fixed[:len(fixed)-1], convert.OpenOptions{}, false}, // a footer of 511 bytes
+		} {
+			s, err := convert.OpenStream(t.Context(), &chunks{tt.content, chunk}, tt.o)
+			require.NoError(t, err)
+			var got bytes.Buffer
+			_, err = convert.StreamToWriter(t.Context(), &got, s, convert.Options{})
+			if tt.ok {
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(tt.content, got.Bytes()))
+				continue
+			}
+			require.ErrorIs(t, err, diskimage.ErrFormat, "in pieces of %d", chunk)
+			require.ErrorContains(t, err, "vpc")
+		}
+	}
+}
+
+// chunks gives its bytes in pieces of so many.
+type chunks struct {
+	p []byte
+	n int
+}
+
+func (c *chunks) Read(p []byte) (int, error) {
+	if len(c.p) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), c.n)], c.p)
+	c.p = c.p[n:]
+	return n, nil
+}
+
+// vhdFooter returns the footer of a fixed VHD, as far as its checksum goes.
+func vhdFooter() []byte {
+	p := make([]byte, 512)
+	copy(p, "conectix")
+	var sum uint32
+	for _, b := range p {
+		sum += uint32(b)
+	}
+	sum = ^sum
+	copy(p[64:], []byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})
+	return p
+}
+
+// A copy of what a pipe gives is an image like any file.
+func TestSpool(t *testing.T) {
+	dir := t.TempDir()
+	for name, v := range imagetest.VMDKShapes() {
+		m := v.Build()
+		src, err := convert.Spool(t.Context(), strings.NewReader(string(m.Bytes)), dir)
+		require.NoError(t, err)
+		disk, err := convert.Open(t.Context(), src, convert.OpenOptions{})
+		require.NoError(t, err, name)
+		p := make([]byte, disk.Size())
+		_, err = disk.ReadAt(p, 0)
+		require.True(t, err == nil || err == io.EOF)
+		require.True(t, bytes.Equal(m.Guest, p))
+		require.NoError(t, disk.Close())
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	_, err = convert.Spool(t.Context(), strings.NewReader(""), filepath.Join(dir, "nowhere"))
+	require.Error(t, err)
+}
+
+// ExampleOpenStream converts an image that comes through a pipe.
+func ExampleOpenStream() {
+	var pipe io.Reader = strings.NewReader(strings.Repeat("a raw disk's bytes", 1000))
+	stream, err := convert.OpenStream(context.Background(), pipe, convert.OpenOptions{Format: convert.Raw})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer stream.Close()
+	report, err := convert.StreamToWriter(context.Background(), io.Discard, stream, convert.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(report.Size)
+	// Output: 18000
+}
