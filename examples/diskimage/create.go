@@ -213,7 +213,8 @@ func roundToSector(n int64) int64 {
 	return (n + 511) &^ 511
 }
 
-// blank is a disk of so many bytes that no layer holds.
+// blank is a disk of so many bytes that no layer holds. It has a second one,
+// so that a hole is what a backing image shows through and no zeros of its own.
 type blank int64
 
 func (b blank) Size() int64  { return int64(b) }
@@ -238,5 +239,5 @@ func (b blank) NextExtent(off int64) (diskimage.Extent, error) {
 	case off < 0 || off > int64(b):
 		return diskimage.Extent{}, errors.New("outside the disk")
 	}
-	return diskimage.Extent{Off: off, Len: int64(b) - off, Kind: diskimage.Hole, Depth: 1, Host: -1}, nil
+	return diskimage.Extent{Off: off, Len: int64(b) - off, Kind: diskimage.Hole, Depth: 2, Host: -1}, nil
 }
