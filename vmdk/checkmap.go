@@ -84,7 +84,7 @@ func (s *sparse) claimGrains(t *grainTable, c *claims) error {
 		}
 		off, length := int64(e)*sectorSize, int64(grainMarkerLen+minStreamLen)
 		if !s.h.compressed() {
-			length = min(s.grain, s.size()-t.index<<s.spanBits-i<<s.grainBits)
+			length = s.visible(t, i)
 		}
 		if end := off + length; end > s.fileSize {
 			return s.badEntry(diskimage.ErrTruncated, t, i, "the grain at %#x ends at %#x, the file at %#x", off, end, s.fileSize)

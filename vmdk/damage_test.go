@@ -202,6 +202,28 @@ func exportedShape() imagetest.VMDK {
 	return v
 }
 
+// TestRunsEndAtMetadata has a run of grains that goes on into the grain
+// directory, which lies behind them: it is read up to there, whole or in parts.
+func TestRunsEndAtMetadata(t *testing.T) {
+	v := imagetest.VMDK{Grain: 8, NoRGD: true, Grains: make([]imagetest.Grain, 4)}
+	for i := range v.Grains {
+		v.Grains[i] = imagetest.Grain{Kind: imagetest.Plain, Data: noisy(4096, uint64(i))}
+	}
+	m := v.Build()
+	last := m.Data[3] // the directory moves to the last sector of the last grain
+	copy(m.Bytes[last+7*512:], m.Bytes[m.GD:][:512])
+	m.Put64(imagetest.VMDKGDOffset, uint64(last/512+7))
+	d := openBytes(t, m.Bytes, vmdk.Options{})
+	require.ErrorIs(t, d.CheckMap(), diskimage.ErrCorrupt)
+	p := make([]byte, 4*4096)
+	n, err := d.ReadAt(p, 0)
+	require.ErrorIs(t, err, diskimage.ErrCorrupt)
+	require.Equal(t, 3*4096, n)
+	require.True(t, bytes.Equal(m.Guest[:n], p[:n]))
+	_, err = d.NextExtent(3*4096 + 1)
+	require.ErrorIs(t, err, diskimage.ErrCorrupt)
+}
+
 // TestGrainRules has what is wrong with a compressed grain: reading tells.
 func TestGrainRules(t *testing.T) {
 	const corrupt, truncated = diskimage.ErrCorrupt, diskimage.ErrTruncated

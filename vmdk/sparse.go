@@ -106,7 +106,7 @@ func (s *sparse) locate(off, limit int64) (mapping, error) {
 		return mapping{n: min(limit, s.grain-in)}, err
 	}
 	m := mapping{host: -1}
-	var step uint32
+	var step uint64
 	switch {
 	case e == gteAbsent:
 		m.state = absent
@@ -117,12 +117,12 @@ func (s *sparse) locate(off, limit int64) (mapping, error) {
 		m.host, m.guess = int64(e)*sectorSize, s.guess(t, i)
 		return m, nil
 	default:
-		m.state, m.host, step = plain, int64(e)*sectorSize+in, uint32(s.h.grainSize)
+		m.state, m.host, step = plain, int64(e)*sectorSize+in, s.h.grainSize
 	}
 	// What follows is alike if it differs by the grains' steps only.
 	n := int64(1)
 	most := min(numGTEsPerGT-i, (in+limit+s.grain-1)>>s.grainBits)
-	for want := e + step; n < most && t.entry(i+n) == want; want += step {
+	for want := uint64(e) + step; n < most && uint64(t.entry(i+n)) == want; want += step {
 		n++
 	}
 	m.n = min(limit, n<<s.grainBits-in)
@@ -134,8 +134,17 @@ func (s *sparse) locate(off, limit int64) (mapping, error) {
 			return mapping{n: min(limit, s.grain-in)}, s.badEntry(diskimage.ErrTruncated, t, i, "the grain at %#x lies beyond the end of the file at %#x", int64(e)*sectorSize, s.fileSize)
 		}
 		m.n = min(m.n, left)
+		if regionAt(s.meta, m.host, m.n) != "" {
+			m.n = min(m.n, s.grain-in) // the first grain lies in none: a later one will be told of
+		}
 	}
 	return m, nil
+}
+
+// visible returns how many bytes of an entry's grain the guest sees: the last
+// one may end behind the disk.
+func (s *sparse) visible(t *grainTable, i int64) int64 {
+	return min(s.grain, s.size()-t.index<<s.spanBits-i<<s.grainBits)
 }
 
 // guess returns how many bytes the compressed grain of entry i probably takes:
@@ -294,7 +303,11 @@ func (s *sparse) checkEntry(t *grainTable, i int64, e uint32) error {
 		return nil
 	}
 	if off := int64(e) * sectorSize; uint64(e) >= s.h.overHead && off < s.fileSize {
-		if r := regionAt(s.meta, off, sectorSize); r != "" {
+		n := int64(sectorSize) // of a compressed one no more is known
+		if !s.h.compressed() {
+			n = s.visible(t, i)
+		}
+		if r := regionAt(s.meta, off, n); r != "" {
 			return s.badEntry(diskimage.ErrCorrupt, t, i, "the grain at %#x lies in the %s", off, r)
 		}
 		return nil
