@@ -15,8 +15,9 @@ import (
 // is the benchmark.
 func standIn(t *testing.T) string {
 	t.Helper()
-	script := filepath.Join(t.TempDir(), "diskimage")
-	text := "#!/bin/sh\nfor a; do shift; case $a in -t) skip=1;; unsafe) ;; *) set -- \"$@\" \"$a\";; esac; done\nexec qemu-img \"$@\"\n"
+	dir := t.TempDir()
+	script, piped := filepath.Join(dir, "diskimage"), filepath.Join(dir, "piped")
+	text := "#!/bin/sh\nfor a; do shift; case $a in -t) ;; unsafe) ;;\n-) cat >" + piped + "; set -- \"$@\" " + piped + ";;\n*) set -- \"$@\" \"$a\";; esac; done\nexec qemu-img \"$@\"\n"
 	require.NoError(t, os.WriteFile(script, []byte(text), 0o755))
 	return script
 }
