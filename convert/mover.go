@@ -77,7 +77,7 @@ func (m *mover) judge(w *worker, place []byte, blk *diskimage.Block, stored disk
 		sum = adler32.Checksum(place)
 	}
 	if stored.Adler32 {
-		if err := checkSum(sum, stored.Stream[res.Used:]); err != nil {
+		if err := checkSum(sum, stored.Stream[res.Used:], stored.Exact); err != nil {
 			return asData, damagedUnit(blk.Off, err)
 		}
 	}
@@ -108,10 +108,13 @@ func (m *mover) unseen(stored diskimage.Stored, terms diskimage.StoredTerms) ([]
 }
 
 // checkSum holds the Adler-32 of what was decoded against the one behind the
-// stream.
-func checkSum(sum uint32, rest []byte) error {
+// stream, which is to be all that is there if rest is exact.
+func checkSum(sum uint32, rest []byte, exact bool) error {
 	if len(rest) < adlerLen {
 		return io.ErrUnexpectedEOF
+	}
+	if exact && len(rest) > adlerLen {
+		return fmt.Errorf("%d bytes follow its checksum", len(rest)-adlerLen)
 	}
 	if want := binary.BigEndian.Uint32(rest); sum != want {
 		return fmt.Errorf("the Adler-32 of its bytes is %#08x, not %#08x as stored", sum, want)

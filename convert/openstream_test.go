@@ -16,6 +16,7 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
+	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -64,6 +65,51 @@ func toBuffer(t *testing.T, work func(diskimage.Output) (*convert.Report, error)
 	p, err := os.ReadFile(f.Name())
 	require.NoError(t, err)
 	return p, report
+}
+
+// An OVA's disk comes out of a pipe as out of the file, in order or not.
+func TestOpenStreamOfPackage(t *testing.T) {
+	v := imagetest.VMDKShapes()["exported-128"]
+	for _, shuffled := range []bool{false, true} {
+		if shuffled {
+			for i := range v.Grains {
+				v.Order = append(v.Order, len(v.Grains)-1-i)
+			}
+		}
+		m := v.Build()
+		file := imagetest.OVA{Digest: "SHA256", Disks: []imagetest.PackedDisk{
+			{Name: "disk.vmdk", Data: m.Bytes, URI: imagetest.URIStream, Capacity: int64(len(m.Guest))},
+		}}.Build()
+		for _, workers := range []int{1, 8} {
+			s, err := convert.OpenStream(t.Context(), bytes.NewReader(file), convert.OpenOptions{})
+			require.NoError(t, err)
+			name := filepath.Join(t.TempDir(), "disk.raw")
+			_, err = convert.StreamToFile(t.Context(), name, s, convert.Options{Workers: workers, Verify: true})
+			require.NoError(t, err)
+			got, err := os.ReadFile(name)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(m.Guest, got))
+		}
+	}
+}
+
+// What is in a grain behind its checksum is damage, with random access and in a
+// stream.
+func TestGrainWithMore(t *testing.T) {
+	data := bytes.Repeat([]byte("grain. "), 10_000)[:64<<10]
+	m := imagetest.VMDK{Dialect: imagetest.Exported, Grains: []imagetest.Grain{
+		{Kind: imagetest.Plain, Data: data, Stream: append(imagetest.Zlib(data), 0)},
+	}}.Build()
+	for _, o := range []convert.Options{{}, {Format: convert.QCOW2, QCOW2: qcow2.WriterOptions{Compression: diskimage.Deflate}}} {
+		disk, err := convert.Open(t.Context(), imagetest.Source(m.Bytes), convert.OpenOptions{})
+		require.NoError(t, err)
+		_, err = convert.ToWriter(t.Context(), io.Discard, disk, o)
+		require.ErrorIs(t, err, diskimage.ErrCorrupt)
+		s, err := convert.OpenStream(t.Context(), bytes.NewReader(m.Bytes), convert.OpenOptions{})
+		require.NoError(t, err)
+		_, err = convert.StreamToFile(t.Context(), filepath.Join(t.TempDir(), "target"), s, o)
+		require.ErrorIs(t, err, diskimage.ErrCorrupt)
+	}
 }
 
 // StreamToWriter gives the bytes that go to a file.
