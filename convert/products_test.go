@@ -85,7 +85,7 @@ func TestLargeProductImages(t *testing.T) {
 	}
 
 	d = openProduct(t, product(t, "virtualpc-dynamic.vhd"))
-	require.EqualValues(t, 136365211648, d.Size())
+	require.EqualValues(t, int64(136365211648), d.Size())
 	for e, err := range diskimage.Extents(d, 0, d.Size()) {
 		require.NoError(t, err)
 		require.True(t, e.IsZero(), "%+v", e)

@@ -64,14 +64,14 @@ func TestProductImages(t *testing.T) {
 		})
 	}
 	d := open(t, load("virtualpc-dynamic.vhd"), Options{})
-	require.EqualValues(t, 136365211648, d.Size(), "the larger of current size and geometry")
+	require.EqualValues(t, int64(136365211648), d.Size(), "the larger of current size and geometry")
 	require.Len(t, d.Notes(), 1)
 	require.Contains(t, d.Notes()[0].Text, "136363130880")
 	e, err := d.NextExtent(0)
 	require.NoError(t, err)
 	require.Equal(t, diskimage.Extent{Len: d.Size(), Kind: diskimage.Hole, Depth: 1, Host: -1}, e)
 	d = open(t, load("virtualpc-dynamic.vhd"), Options{SizeRule: SizeGeometry})
-	require.EqualValues(t, 136363130880, d.Size())
+	require.EqualValues(t, int64(136363130880), d.Size())
 	require.Equal(t, SizeGeometry, d.Info().SizeRule)
 
 	file := load("afl5.img")
