@@ -53,6 +53,11 @@ type OpenOptions struct {
 	// descriptor, from 1, or the name of its file, or its diskId there.
 	// Default: the only one.
 	Member string
+
+	// Spool is a folder for a temporary copy of a disk that is compressed in an
+	// OVA, since only the copy can be read with random access. Default: such a
+	// disk is refused; [OpenStream] reads it.
+	Spool string
 }
 
 // Open shows the image in src as a disk: a *[raw.Disk], a *[qcow2.Disk], a

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -9,7 +10,9 @@ import (
 	"strings"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/hostfile"
 	"github.com/diskimage-go/diskimage/internal/ova"
+	"github.com/diskimage-go/diskimage/internal/spool"
 )
 
 // A PackageDisk is a disk that an OVA's descriptor lists. What it says was not
@@ -67,21 +70,39 @@ func packageFile(ctx context.Context, src diskimage.Source, o OpenOptions) (*pac
 	if err != nil {
 		return nil, o, nil, err
 	}
-	if d.Compressed {
-		return nil, o, nil, inMember(d.File, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1,
-			Msg: "compressed with gzip, which can only be read as a stream"})
-	}
-	inner := &packed{f, p, src}
+	inner := &packed{Source: f, f: f, p: p, src: src}
 	declared, said := packedFormat(d)
+	notes := slices.Concat(p.Notes(), said)
+	if d.Compressed {
+		unpacked, more, err := unpack(ctx, f, d, o.Spool)
+		if err != nil {
+			return nil, o, nil, inMember(d.File, err)
+		}
+		inner.Source, inner.copy, notes = unpacked, unpacked, append(notes, more...)
+	}
 	format, looks, err := decide(inner, declared, false)
 	if err == nil && format == OVA {
 		err = &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1, Msg: "content is an OVA in an OVA"}
 	}
 	if err != nil {
-		return nil, o, nil, inMember(d.File, err)
+		return nil, o, nil, errors.Join(inMember(d.File, err), inner.closeCopy())
 	}
 	o.Format, o.Name, o.Opener, o.Member, o.RawAnyway = format, d.File, &packageOpener{p, path.Dir(d.File)}, "", false
-	return inner, o, slices.Concat(p.Notes(), said, looks), nil
+	return inner, o, append(notes, looks...), nil
+}
+
+// unpack copies a compressed disk's file to a temporary one in the folder dir.
+func unpack(ctx context.Context, f *ova.File, d ova.Disk, dir string) (*hostfile.File, []diskimage.Note, error) {
+	if dir == "" {
+		return nil, nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1,
+			Msg: "compressed with gzip, which is read front to back, or from a copy in a folder for such files (--spool)"}
+	}
+	z, err := ova.NewGunzip(io.NewSectionReader(f, 0, f.Size()), d)
+	if err != nil {
+		return nil, nil, err
+	}
+	file, err := spool.Fill(ctx, z, dir)
+	return file, z.Notes(), err
 }
 
 // openOVA shows a disk in the package in src.
@@ -92,7 +113,7 @@ func openOVA(ctx context.Context, src diskimage.Source, o OpenOptions, notes []d
 	}
 	disk, err := openAs(ctx, inner, o.Format, o, 0, append(notes, said...))
 	if err != nil {
-		return nil, inMember(o.Name, err)
+		return nil, errors.Join(inMember(o.Name, err), inner.closeCopy())
 	}
 	return disk, nil
 }
@@ -128,9 +149,11 @@ func packedFormat(d ova.Disk) (Format, []diskimage.Note) {
 // packed is the file of a disk in a package: as a Source it knows the
 // package's digests, and closes the package's own.
 type packed struct {
-	*ova.File
-	p   *ova.Package
-	src diskimage.Source
+	diskimage.Source
+	f    *ova.File
+	p    *ova.Package
+	src  diskimage.Source
+	copy *hostfile.File // of what is compressed in the package, else nil
 }
 
 var (
@@ -141,11 +164,21 @@ var (
 
 func (s *packed) Attest(ctx context.Context) error { return s.p.Attest(ctx) }
 
+func (s *packed) Changed() error { return s.f.Changed() }
+
 func (s *packed) Close() error {
+	err := s.closeCopy()
 	if c, ok := s.src.(io.Closer); ok {
-		return c.Close()
+		err = errors.Join(err, c.Close())
 	}
-	return nil
+	return err
+}
+
+func (s *packed) closeCopy() error {
+	if s.copy == nil {
+		return nil
+	}
+	return s.copy.Close()
 }
 
 // A packageOpener opens what a disk in a package names: the extents of a split
