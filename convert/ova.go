@@ -46,18 +46,15 @@ func PackageDisks(ctx context.Context, src diskimage.Source) ([]PackageDisk, err
 
 // PackageFile returns the file of a disk in the OVA in src, and the options
 // with which [Open] shows it: o with what is known of it. o.Member says which
-// disk, see there. The file is an [diskimage.Attester]; closing it closes src
-// if that is an io.Closer. After an error src is left to the caller.
-func PackageFile(ctx context.Context, src diskimage.Source, o OpenOptions) (diskimage.Source, OpenOptions, error) {
+// disk, see there. Closing the file closes src if that is an io.Closer; after
+// an error src is left to the caller.
+func PackageFile(ctx context.Context, src diskimage.Source, o OpenOptions) (*PackedFile, OpenOptions, error) {
 	f, o, _, err := packageFile(ctx, src, o)
-	if err != nil {
-		return nil, o, err
-	}
-	return f, o, nil
+	return f, o, err
 }
 
 // packageFile is PackageFile, and returns what was noted.
-func packageFile(ctx context.Context, src diskimage.Source, o OpenOptions) (*packed, OpenOptions, []diskimage.Note, error) {
+func packageFile(ctx context.Context, src diskimage.Source, o OpenOptions) (*PackedFile, OpenOptions, []diskimage.Note, error) {
 	p, err := ova.Open(ctx, src, ova.Options{Salvage: o.Salvage})
 	if err != nil {
 		return nil, o, nil, err
@@ -70,7 +67,7 @@ func packageFile(ctx context.Context, src diskimage.Source, o OpenOptions) (*pac
 	if err != nil {
 		return nil, o, nil, err
 	}
-	inner := &packed{Source: f, f: f, p: p, src: src}
+	inner := &PackedFile{Source: f, f: f, p: p, src: src}
 	declared, said := packedFormat(d)
 	notes := slices.Concat(p.Notes(), said)
 	if d.Compressed {
@@ -146,9 +143,9 @@ func packedFormat(d ova.Disk) (Format, []diskimage.Note) {
 		" is not known, " + diskimage.Quote(d.Format) + "; the content was believed"}}
 }
 
-// packed is the file of a disk in a package: as a Source it knows the
-// package's digests, and closes the package's own.
-type packed struct {
+// A PackedFile is the file of a disk in an OVA, or, of one that is compressed
+// there, the copy of what was compressed.
+type PackedFile struct {
 	diskimage.Source
 	f    *ova.File
 	p    *ova.Package
@@ -157,16 +154,28 @@ type packed struct {
 }
 
 var (
-	_ diskimage.Attester       = (*packed)(nil)
-	_ diskimage.ChangeDetector = (*packed)(nil)
-	_ io.Closer                = (*packed)(nil)
+	_ diskimage.Attester       = (*PackedFile)(nil)
+	_ diskimage.ChangeDetector = (*PackedFile)(nil)
+	_ io.Closer                = (*PackedFile)(nil)
 )
 
-func (s *packed) Attest(ctx context.Context) error { return s.p.Attest(ctx) }
+// Offset returns where in the package the file lies, or -1 for a copy.
+func (s *PackedFile) Offset() int64 {
+	if s.copy != nil {
+		return -1
+	}
+	return s.f.Offset()
+}
 
-func (s *packed) Changed() error { return s.f.Changed() }
+// Attest holds the files of the package that were opened, this one among them,
+// against its manifest, if it has one.
+func (s *PackedFile) Attest(ctx context.Context) error { return s.p.Attest(ctx) }
 
-func (s *packed) Close() error {
+// Changed asks the package's source, if it can tell, whether it has changed.
+func (s *PackedFile) Changed() error { return s.f.Changed() }
+
+// Close closes the package's source, if it is an io.Closer.
+func (s *PackedFile) Close() error {
 	err := s.closeCopy()
 	if c, ok := s.src.(io.Closer); ok {
 		err = errors.Join(err, c.Close())
@@ -174,7 +183,7 @@ func (s *packed) Close() error {
 	return err
 }
 
-func (s *packed) closeCopy() error {
+func (s *PackedFile) closeCopy() error {
 	if s.copy == nil {
 		return nil
 	}

@@ -2,7 +2,6 @@ package convert
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -45,9 +44,7 @@ func TestPackagedVMDK(t *testing.T) {
 		want, err := ToFile(t.Context(), fromFile, d, o)
 		require.NoError(t, err)
 		require.Positive(t, want.Moved)
-		s, err := openPackageStream(t.Context(), io.MultiReader(bytes.NewReader(file)), OpenOptions{}, func(_ context.Context, r io.Reader, _ int64, _ OpenOptions) (diskimage.Stream, error) {
-			return vmdk.NewStream(r, vmdk.StreamOptions{})
-		})
+		s, err := OpenStream(t.Context(), io.MultiReader(bytes.NewReader(file)), OpenOptions{})
 		require.NoError(t, err)
 		got, err := StreamToFile(t.Context(), fromPipe, s, o)
 		require.NoError(t, err)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strconv"
 
 	"github.com/diskimage-go/diskimage"
@@ -283,8 +285,21 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		}
 		if stream != nil {
 			defer stream.Close()
-			return c.runStream(ctx, s, stream)
+			return c.runStream(ctx, s, stream, nil)
 		}
+	}
+	stream, file, err := c.in.openCompressed(ctx, s, c.source)
+	if err != nil {
+		return nil, err
+	}
+	if stream != nil {
+		defer file.Close()
+		defer stream.Close()
+		var from []fs.FileInfo
+		if info, err := os.Stat(c.source); err == nil { // unless it is standard input
+			from = append(from, info)
+		}
+		return c.runStream(ctx, s, stream, from)
 	}
 	img, err := c.in.open(ctx, s, c.source)
 	if err != nil {
@@ -314,8 +329,8 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 	})
 }
 
-// runStream converts what is read front to back.
-func (c *conversion) runStream(ctx context.Context, s *session, stream diskimage.Stream) (*convert.Report, error) {
+// runStream converts what is read front to back, from these files.
+func (c *conversion) runStream(ctx context.Context, s *session, stream diskimage.Stream, from []fs.FileInfo) (*convert.Report, error) {
 	if err := c.checkBacking(ctx, s, nil); err != nil {
 		return nil, err
 	}
@@ -326,12 +341,12 @@ func (c *conversion) runStream(ctx context.Context, s *session, stream diskimage
 		return c.report(s, func() (*convert.Report, error) { return convert.StreamToWriter(ctx, s.stdout, stream, c.Options) })
 	}
 	if !c.inPlace {
-		if err := checkTargets(c.target, stream.Size(), c.Options, nil); err != nil {
+		if err := checkTargets(c.target, stream.Size(), c.Options, from); err != nil {
 			return nil, err
 		}
 		return c.report(s, func() (*convert.Report, error) { return convert.StreamToFile(ctx, c.target, stream, c.Options) })
 	}
-	if err := checkTarget(c.target, true, nil); err != nil {
+	if err := checkTarget(c.target, true, from); err != nil {
 		return nil, err
 	}
 	if stream.Size() < 0 {

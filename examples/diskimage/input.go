@@ -73,7 +73,7 @@ func (in *input) open(ctx context.Context, s *session, name string) (*image, err
 }
 
 func (in *input) openDisk(ctx context.Context, s *session, name string) (_ *image, err error) {
-	o := convert.OpenOptions{Name: name, RawAnyway: in.rawAnyway, Salvage: in.salvage, SkipExternal: in.alone, SizeRule: in.sizeRule, Member: in.disk}
+	o := convert.OpenOptions{Name: name, RawAnyway: in.rawAnyway, Salvage: in.salvage, SkipExternal: in.alone, SizeRule: in.sizeRule, Member: in.disk, Spool: in.spool}
 	if o.Format, err = convert.ParseFormat(in.formatName); err != nil {
 		return nil, fmt.Errorf("Unknown driver '%s'", in.formatName)
 	}

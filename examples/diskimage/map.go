@@ -47,6 +47,9 @@ func runMap(ctx context.Context, s *session, args []string) (int, error) {
 	}
 	defer img.Close()
 	m := mapper{layers: img.mapLayers()}
+	if m.shift, err = in.packageOffset(ctx, s, operands[0]); err != nil {
+		return 1, err
+	}
 	defer m.close()
 	b := bufio.NewWriter(s.stdout)
 	if form == jsonForm {
@@ -88,6 +91,7 @@ func (e mapEntry) continues(next mapEntry) bool {
 // A mapper makes the map's lines of a disk's extents.
 type mapper struct {
 	layers []mapLayer
+	shift  int64    // where in its file the image lies; -1: not as it is there
 	held   mapEntry // not printed yet, as the next may continue it
 	some   bool     // a line was printed
 	print  func(mapEntry) error
@@ -181,7 +185,11 @@ func (m *mapper) extent(e diskimage.Extent) error {
 	if e.Stored != diskimage.Plain || e.Host < 0 {
 		return m.add(entry)
 	}
-	entry.offset = e.Host
+	entry.offset = e.Host + m.shift
+	if m.shift < 0 || m.shift > 0 && e.File > 0 { // in a file that has no name outside the package
+		entry.offset = -1
+		return m.add(entry)
+	}
 	if e.Kind == diskimage.Zero && e.Depth < len(m.layers) && m.layers[e.Depth].solid {
 		entry.data = true
 	}

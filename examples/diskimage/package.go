@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
@@ -22,6 +23,73 @@ func (in *input) packageDisks(ctx context.Context, s *session, name string) ([]c
 		return nil, couldNotOpen(name, err)
 	}
 	return disks, nil
+}
+
+// packageOptions say how the disk of an OVA is opened.
+func (in *input) packageOptions() convert.OpenOptions {
+	return convert.OpenOptions{Member: in.disk, Salvage: in.salvage, Spool: in.spool}
+}
+
+// isPackage reports whether a file that can be opened is read as an OVA.
+func (in *input) isPackage(src diskimage.Source) bool {
+	if in.formatName != "" && in.formatName != convert.OVA.String() {
+		return false
+	}
+	f, err := convert.Detect(src)
+	return err == nil && f == convert.OVA
+}
+
+// packageOffset returns where in the file of this name, an OVA, the file of the
+// disk lies, -1 where it lies there compressed, and 0 in any other file.
+func (in *input) packageOffset(ctx context.Context, s *session, name string) (int64, error) {
+	src, err := in.openSource(ctx, s, name)
+	if err != nil {
+		return 0, couldNotOpen(name, err)
+	}
+	defer src.Close()
+	if !in.isPackage(src) {
+		return 0, nil
+	}
+	o := in.packageOptions()
+	o.Spool = ""
+	f, _, err := convert.PackageFile(ctx, src, o)
+	if errors.Is(err, diskimage.ErrUnsupported) { // compressed: the disk itself was opened
+		return -1, nil
+	}
+	if err != nil {
+		return 0, couldNotOpen(name, err)
+	}
+	return f.Offset(), nil
+}
+
+// openCompressed returns the disk in an OVA as a stream, if it is compressed
+// there and no copy is to be made, and else nil. The file stays open as long as
+// the stream is used.
+func (in *input) openCompressed(ctx context.Context, s *session, name string) (stream diskimage.Stream, file io.Closer, err error) {
+	src, err := in.openSource(ctx, s, name)
+	if err != nil {
+		return nil, nil, couldNotOpen(name, err)
+	}
+	defer func() {
+		if stream == nil {
+			src.Close()
+		}
+	}()
+	if in.spool != "" || !in.isPackage(src) {
+		return nil, nil, nil
+	}
+	disks, err := convert.PackageDisks(ctx, src)
+	if err != nil || !slices.ContainsFunc(disks, func(d convert.PackageDisk) bool { return d.Compressed }) {
+		return nil, nil, nil // if it cannot be opened, opening it tells why
+	}
+	if _, _, err := convert.PackageFile(ctx, src, in.packageOptions()); !errors.Is(err, diskimage.ErrUnsupported) {
+		return nil, nil, nil
+	}
+	stream, err = convert.OpenStream(ctx, io.NewSectionReader(src, 0, src.Size()), in.packageOptions())
+	if err != nil {
+		return nil, nil, couldNotOpen(name, err)
+	}
+	return stream, src, nil
 }
 
 // packageObject returns the disks of a package, or nil if there are none.
@@ -51,10 +119,11 @@ func printPackage(w io.Writer, disks []convert.PackageDisk) {
 // checkPackage checks the disk in a package, as check does, and holds its file
 // against the package's digests.
 func (in *input) checkPackage(ctx context.Context, s *session, src diskimage.Source) (*checkup, error) {
-	file, o, err := convert.PackageFile(ctx, src, convert.OpenOptions{Member: in.disk})
+	file, o, err := convert.PackageFile(ctx, src, in.packageOptions())
 	if err != nil {
 		return nil, err
 	}
+	defer file.Close()
 	var result *checkup
 	switch o.Format {
 	case convert.QCOW2:
@@ -65,11 +134,7 @@ func (in *input) checkPackage(ctx context.Context, s *session, src diskimage.Sou
 	if err != nil {
 		return nil, fmt.Errorf("ova: member %s: %w", diskimage.Quote(o.Name), err)
 	}
-	a, ok := file.(diskimage.Attester)
-	if !ok {
-		return result, nil
-	}
-	if err = a.Attest(ctx); errors.Is(err, diskimage.ErrCorrupt) {
+	if err = file.Attest(ctx); errors.Is(err, diskimage.ErrCorrupt) {
 		if result == nil {
 			result = &checkup{format: o.Format.String()}
 		}

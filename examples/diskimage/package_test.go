@@ -38,6 +38,13 @@ func TestHostilePackages(t *testing.T) {
 				require.Equal(t, 1, strings.Count(without(r.stderr, "diskimage: note: "), "\n"), "%s: %s", verb, r.stderr)
 			}
 			require.True(t, bytes.Equal(file, contents(t, "x.ova")))
+
+			r := commandOn(t, bytes.NewReader(file), "convert", "-O", "qcow2", "--spool", ".", "-", "target")
+			require.Equal(t, c.Kind == "", r.code == 0, r.stderr)
+			if c.Kind != "" {
+				require.Contains(t, r.stderr, c.Field)
+				require.Equal(t, before, listing(t))
+			}
 		})
 	}
 }
@@ -96,6 +103,53 @@ func without(text, start string) string {
 		}
 	}
 	return kept.String()
+}
+
+// TestCompressedDiskOfPackage reads a disk that is compressed in its package
+// front to back, from a file too, or from a copy.
+func TestCompressedDiskOfPackage(t *testing.T) {
+	inFolder(t)
+	content := diskBytes(3 << 20)
+	write(t, "disk.raw", content)
+	succeed(t, "convert", "-q", "-O", "qcow2", "disk.raw", "disk.qcow2")
+	succeed(t, "convert", "-q", "-O", "vmdk", "-o", "subformat=streamOptimized", "disk.raw", "disk.vmdk")
+	for name, uri := range map[string]string{"disk.raw": imagetest.URIRaw, "disk.qcow2": imagetest.URIQCOW2, "disk.vmdk": imagetest.URIStream} {
+		file := imagetest.OVA{Digest: "SHA256", ManifestLast: true, Disks: []imagetest.PackedDisk{
+			{Name: name, Data: contents(t, name), URI: uri, Capacity: 3 << 20, Gzip: true}}}.Build()
+		write(t, "x.ova", file)
+		require.NoError(t, os.Mkdir("spool", 0o777))
+		for _, spooled := range []bool{false, true} {
+			for _, source := range []string{"x.ova", "-"} {
+				args := []string{"convert", source, "target"}
+				if spooled {
+					args = append(args, "--spool=spool")
+				}
+				r := commandOn(t, bytes.NewReader(file), args...)
+				if name == "disk.qcow2" && !spooled {
+					require.Equal(t, 1, r.code, args)
+					require.Contains(t, r.stderr, "--spool")
+					continue
+				}
+				require.Zero(t, r.code, "%q: %s", args, r.stderr)
+				require.True(t, bytes.Equal(content, contents(t, "target")), args)
+				require.NoError(t, os.Remove("target"))
+			}
+		}
+		require.Contains(t, succeed(t, "compare", "--spool=spool", "x.ova", "disk.raw"), "Images are identical.")
+		require.NotContains(t, succeed(t, "map", "--output=json", "--spool=spool", "x.ova"), `"offset"`)
+		require.NoError(t, os.Remove("spool"), "nothing is left in it")
+		require.Contains(t, command(t, "convert", "x.ova", "./x.ova").stderr, "x.ova")
+		require.True(t, bytes.Equal(file, contents(t, "x.ova")))
+	}
+}
+
+// TestMapOfPackage holds that offsets are those in the package.
+func TestMapOfPackage(t *testing.T) {
+	inFolder(t)
+	file := imagetest.OVA{Disks: []imagetest.PackedDisk{{Name: "disk.raw", Data: bytes.Repeat([]byte("disk"), 1024), URI: imagetest.URIRaw, Capacity: 4096}}}.Build()
+	write(t, "x.ova", file)
+	want := fmt.Sprintf(`[{ "start": 0, "length": 4096, "depth": 0, "present": true, "zero": false, "data": true, "offset": %d}]`, bytes.Index(file, []byte("diskdisk")))
+	require.Equal(t, want, strings.TrimSpace(strings.ReplaceAll(succeed(t, "map", "--output=json", "x.ova"), "\n", "")))
 }
 
 // TestProductPackage reads what VirtualBox exported, packed as it would be.

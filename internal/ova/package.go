@@ -59,8 +59,12 @@ func Open(ctx context.Context, src diskimage.Source, o Options) (*Package, error
 // diskimage.ChangeDetector if the package's own is one.
 type File struct {
 	*io.SectionReader
-	p *Package
+	p   *Package
+	off int64
 }
+
+// Offset returns where in the package the file lies.
+func (f *File) Offset() int64 { return f.off }
 
 // Disk returns the file of a disk, as it lies in the package: compressed, if d
 // says so.
@@ -82,7 +86,7 @@ func (p *Package) File(name string) (*File, error) {
 	if !slices.Contains(p.opened, m) {
 		p.opened = append(p.opened, m)
 	}
-	return &File{io.NewSectionReader(p.src, m.off, m.size), p}, nil
+	return &File{io.NewSectionReader(p.src, m.off, m.size), p, m.off}, nil
 }
 
 func missing(name string) error {
