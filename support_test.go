@@ -91,4 +91,8 @@ var capabilities = []capability{
 		[]string{"vhd.TestSizeRules", "vhd.TestWriterSizes", "vhd.TestGeometryOfPeer"}, nil},
 	{"vhd: check of footers, table, overlaps, bitmaps", "yes", "",
 		[]string{"vhd.TestHostileInput", "vhd.TestBitmaps"}, nil},
+	{"ova: a disk inside, from a file or a pipe; the manifest's digests; disks compressed with gzip", "yes", "no",
+		[]string{"ova.TestSameEitherWay", "ova.TestHostilePackages", "ova.TestCutAnywhere", "ova.TestAgainst7z", "convert.TestPackagedVMDK", "convert.TestPackageStream", "examples/diskimage.TestProductPackage", "examples/diskimage.TestCompressedDiskOfPackage"}, nil},
+	{"ova: signatures, files in chunks, disks with a parent", "refused by name; a signature is noted", "no",
+		[]string{"convert.TestHostilePackages"}, nil},
 }
