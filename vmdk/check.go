@@ -24,9 +24,13 @@ type CheckOptions struct {
 	Data bool
 
 	// Report is called with each finding, in the same order every time, from
-	// the goroutine that called Check. Default: findings are only counted.
+	// the goroutine that called Check: with the first [MaxReported] of them, since
+	// a small file can have millions. Default: findings are only counted.
 	Report func(Finding)
 }
+
+// MaxReported is how many findings [Check] reports one by one.
+const MaxReported = 10_000
 
 // A FindingKind says how bad a [Finding] is.
 type FindingKind uint8
@@ -143,7 +147,7 @@ func (c *checker) find(f Finding, format string, args ...any) {
 	case FindingError:
 		c.res.CheckErrors++
 	}
-	if c.report == nil {
+	if c.report == nil || c.res.Leaks+c.res.Corruptions+c.res.CheckErrors > MaxReported {
 		return
 	}
 	f.File = c.file

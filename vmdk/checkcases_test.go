@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -105,4 +106,27 @@ func TestCheckShapes(t *testing.T) {
 			require.Equal(t, end, r.ImageEndOffset)
 		})
 	}
+}
+
+// TestCheckManyFindings counts more than it reports: each entry of a directory
+// names the same table.
+func TestCheckManyFindings(t *testing.T) {
+	const tables = 1 << 20
+	v := imagetest.VMDK{Grain: 8, NoRGD: true, Grains: make([]imagetest.Grain, 1)}
+	v.Text.Extents = []string{fmt.Sprintf(`RW %d SPARSE "disk.vmdk"`, tables*512*8)}
+	m := v.Build()
+	gd := int64(len(m.Bytes))
+	m.Put64(imagetest.VMDKCapacity, tables*512*8)
+	m.Put64(imagetest.VMDKGDOffset, uint64(gd/512))
+	m.Bytes = append(m.Bytes, make([]byte, tables*4)...)
+	for i := range int64(tables) {
+		m.Put32(gd+i*4, uint32(m.GTs[0]/512))
+	}
+	start := time.Now()
+	reported := 0
+	r, err := vmdk.Check(t.Context(), imagetest.Source(m.Bytes), vmdk.CheckOptions{Report: func(vmdk.Finding) { reported++ }})
+	require.NoError(t, err)
+	require.Less(t, time.Since(start), 2*time.Second)
+	require.EqualValues(t, tables-1, r.Corruptions)
+	require.Equal(t, vmdk.MaxReported, reported)
 }
