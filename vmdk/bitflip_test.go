@@ -24,6 +24,9 @@ type stretch struct {
 // not there, and a directory or table that is sought a few sectors off, where
 // zeros are, has nothing in it. Check finds all of those.
 func TestBitFlips(t *testing.T) {
+	if testing.Short() || raceEnabled {
+		t.Skip("10 thousand images")
+	}
 	listed := map[string][]string{
 		"sparse":   {"directory 0 bit 0", "directory 0 bit 3", "header 56 bit 1", "header 56 bit 3", "table 0 bit 5", "table 24 bit 6", "table 72 bit 7"},
 		"exported": {"directory 0 bit 0", "footer 56 bit 1", "table 48 bit 5"},

@@ -41,7 +41,7 @@ func fullExtent(gib int64) longFile {
 
 // TestCheckLargeFile checks a file in two windows, in the memory of one.
 func TestCheckLargeFile(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		t.Skip("5 million grains")
 	}
 	src := fullExtent(300)

@@ -126,7 +126,9 @@ func TestCheckManyFindings(t *testing.T) {
 	reported := 0
 	r, err := vmdk.Check(t.Context(), imagetest.Source(m.Bytes), vmdk.CheckOptions{Report: func(vmdk.Finding) { reported++ }})
 	require.NoError(t, err)
-	require.Less(t, time.Since(start), 2*time.Second)
+	if took := time.Since(start); !raceEnabled {
+		require.Less(t, took, 2*time.Second)
+	}
 	require.EqualValues(t, tables-1, r.Corruptions)
 	require.Equal(t, vmdk.MaxReported, reported)
 }
