@@ -119,7 +119,7 @@ func TestCheckManyFindings(t *testing.T) {
 	}
 	const tables = 1 << 20
 	v := imagetest.VMDK{Grain: 8, NoRGD: true, Grains: make([]imagetest.Grain, 1)}
-	v.Text.Extents = []string{fmt.Sprintf(`RW %d SPARSE "disk.vmdk"`, tables*512*8)}
+	v.Text.Extents = []string{fmt.Sprintf(`RW %d SPARSE "disk.vmdk"`, int64(tables*512*8))}
 	m := v.Build()
 	gd := int64(len(m.Bytes))
 	m.Put64(imagetest.VMDKCapacity, tables*512*8)
