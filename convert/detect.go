@@ -177,10 +177,10 @@ func identify(src diskimage.Source) ([]content, error) {
 	for _, at := range []struct {
 		state vhdState
 		off   int64
-	}{{front, 0}, {footer, size - int64(len(tail))}} {
+	}{{footer, size - int64(len(tail))}, {front, 0}} {
 		if at.state == vhdDamaged {
 			return []content{{format: VHD, name: "vpc", class: ours, err: &diskimage.Error{
-				Kind: diskimage.ErrCorrupt, Format: "vpc", Off: at.off, Field: "footer", Msg: "wrong checksum"}}}, nil
+				Kind: diskimage.ErrCorrupt, Format: "vpc", Off: at.off + vhdChecksumOff, Field: "footer: checksum", Msg: "it is wrong"}}}, nil
 		}
 	}
 	switch name := textName(prefix, int64(len(prefix)) == size); name {

@@ -190,9 +190,9 @@ func TestDetectRefuses(t *testing.T) {
 		msg  string
 	}{
 		"empty":               {nil, diskimage.ErrFormat, "the file is empty"},
-		"conectix and zeros":  {file(65536, 0, "conectix"), diskimage.ErrCorrupt, "vpc: footer at 0x0: wrong checksum"},
-		"conectix alone":      {file(8, 0, "conectix"), diskimage.ErrCorrupt, "vpc: footer at 0x0: wrong checksum"},
-		"bad footer":          {file(65536, -512, "conectix"), diskimage.ErrCorrupt, "vpc: footer at 0xfe00: wrong checksum"},
+		"conectix and zeros":  {file(65536, 0, "conectix"), diskimage.ErrCorrupt, "vpc: footer: checksum at 0x40: it is wrong"},
+		"conectix alone":      {file(8, 0, "conectix"), diskimage.ErrCorrupt, "vpc: footer: checksum at 0x40: it is wrong"},
+		"bad footer":          {file(65536, -512, "conectix"), diskimage.ErrCorrupt, "vpc: footer: checksum at 0xfe40: it is wrong"},
 		"qcow2 and ISO":       {file(65536, 0, qcow2Head, 32768, isoHead), diskimage.ErrFormat, "content is qcow2 and ISO 9660 at once"},
 		"qcow2 and VHD":       {file(65536, 0, qcow2Head, -512, vhdFooter(512)), diskimage.ErrFormat, "content is qcow2 and vpc at once"},
 		"VMDK and VHD":        {file(65536, 0, "KDMV", -511, vhdFooter(511)), diskimage.ErrFormat, "content is vmdk and vpc at once"},

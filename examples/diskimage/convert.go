@@ -156,14 +156,16 @@ func (c *conversion) setSparse(v string) error {
 }
 
 // sparseFits reports whether zeros will be found as -S asks: in steps of 4 KiB
-// for a raw target and flat extents, in whole clusters for QCOW2, in grains for
-// the other VMDKs, or not at all.
+// for a raw target, flat extents and a fixed VHD, in whole clusters for QCOW2,
+// in grains for the other VMDKs, in blocks for the other VHDs, or not at all.
 func (c *conversion) sparseFits(o *formatOptions) bool {
 	switch {
 	case c.format == convert.QCOW2:
 		return c.sparse <= cmp.Or(o.qcow2.ClusterSize, 64<<10)
 	case c.format == convert.VMDK && !o.flatVMDK():
 		return c.sparse <= 64<<10
+	case c.format == convert.VHD && !fixedVHD(o.vhd):
+		return c.sparse <= cmp.Or(o.vhd.BlockSize, 2<<20)
 	}
 	return c.sparse <= 0 || c.sparse == 4096
 }
@@ -188,8 +190,8 @@ func targetFormat(name string) (convert.Format, error) {
 	if err != nil || f == convert.Auto {
 		return f, fmt.Errorf("Unknown file format '%s'", name)
 	}
-	if f != convert.Raw && f != convert.QCOW2 && f != convert.VMDK {
-		return f, fmt.Errorf("format %v cannot be written, only qcow2, raw and vmdk can", f)
+	if f == convert.OVA {
+		return f, fmt.Errorf("format %v cannot be written, only qcow2, raw, vmdk and vpc can", f)
 	}
 	return f, nil
 }
@@ -208,7 +210,7 @@ func (c *conversion) settle() error {
 	}
 	toPipe := c.target == stdName
 	switch {
-	case c.compress && c.format == convert.Raw:
+	case c.compress && (c.format == convert.Raw || c.format == convert.VHD):
 		return errors.New("Compression not supported for this file format")
 	case !c.compress && (c.level != 0 || c.window != 0):
 		return errors.New("--level and --window need -c")
@@ -235,7 +237,7 @@ func (c *conversion) settle() error {
 	case c.copying && (c.compress || c.sparse >= 0):
 		return errors.New("Cannot enable copy offloading when -c or -S is used")
 	case !c.sparseFits(&o):
-		return fmt.Errorf("option '-S' with %d is not supported: zeros are told from data in steps of 4k in a raw target and flat extents, of a cluster in QCOW2, of 64k in another VMDK", c.sparse)
+		return fmt.Errorf("option '-S' with %d is not supported: zeros are told from data in steps of 4k in a raw target, flat extents and a fixed VHD, of a cluster in QCOW2, of 64k in another VMDK, of a block in another VHD", c.sparse)
 	case toPipe && c.Verify:
 		return errors.New("--verify: what went into a pipe cannot be read back")
 	}
@@ -252,7 +254,8 @@ func (c *conversion) settle() error {
 		}
 	}
 	o.nameBacking(c.format)
-	c.Format, c.QCOW2, c.VMDK, c.OnlyTop, c.Force = c.format, o.qcow2, o.vmdk, o.backing != "", c.force
+	c.Format, c.QCOW2, c.VMDK, c.VHD = c.format, o.qcow2, o.vmdk, o.vhd
+	c.OnlyTop, c.Force = o.backing != "", c.force
 	c.of = o
 	c.in.salvage = c.Salvage
 	return nil
@@ -306,7 +309,7 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		return nil, err
 	}
 	defer img.Close()
-	if err := c.checkBacking(ctx, s, img.layers()); err != nil {
+	if err := c.checkBacking(ctx, s, img.disk.Size(), img.layers()); err != nil {
 		return nil, err
 	}
 	if c.target == stdName {
@@ -316,7 +319,7 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		return c.report(s, func() (*convert.Report, error) { return convert.ToWriter(ctx, s.stdout, img.disk, c.Options) })
 	}
 	if !c.inPlace {
-		if err := checkTargets(c.target, img.disk.Size(), c.Options, img.files()); err != nil {
+		if err := checkTargets(c.target, img.disk.Size(), c.Options, append(img.files(), c.of.below...)); err != nil {
 			return nil, err
 		}
 		return c.report(s, func() (*convert.Report, error) { return convert.ToFile(ctx, c.target, img.disk, c.Options) })
@@ -331,7 +334,7 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 
 // runStream converts what is read front to back, from these files.
 func (c *conversion) runStream(ctx context.Context, s *session, stream diskimage.Stream, from []fs.FileInfo) (*convert.Report, error) {
-	if err := c.checkBacking(ctx, s, nil); err != nil {
+	if err := c.checkBacking(ctx, s, stream.Size(), nil); err != nil {
 		return nil, err
 	}
 	if c.target == stdName {
@@ -341,7 +344,7 @@ func (c *conversion) runStream(ctx context.Context, s *session, stream diskimage
 		return c.report(s, func() (*convert.Report, error) { return convert.StreamToWriter(ctx, s.stdout, stream, c.Options) })
 	}
 	if !c.inPlace {
-		if err := checkTargets(c.target, stream.Size(), c.Options, from); err != nil {
+		if err := checkTargets(c.target, stream.Size(), c.Options, append(from, c.of.below...)); err != nil {
 			return nil, err
 		}
 		return c.report(s, func() (*convert.Report, error) { return convert.StreamToFile(ctx, c.target, stream, c.Options) })
@@ -372,9 +375,10 @@ func (c *conversion) replace(s *session, size int64, work func(*inPlace) (*conve
 }
 
 // checkBacking opens the target's backing file, which is the user's to name.
-// It has to stand for what is below the source, the layers of which are given:
-// were it shorter, what the source has below behind its end would be lost.
-func (c *conversion) checkBacking(ctx context.Context, s *session, layers []layer) error {
+// It has to stand for what is below the source, whose size (-1: not known) and
+// layers are given: were it shorter, what the source has below behind its end
+// would be lost.
+func (c *conversion) checkBacking(ctx context.Context, s *session, source int64, layers []layer) error {
 	if c.of.backing == "" {
 		return nil
 	}
@@ -382,9 +386,12 @@ func (c *conversion) checkBacking(ctx context.Context, s *session, layers []laye
 	if err != nil {
 		return err
 	}
-	c.VMDK.ParentCID = c.of.vmdk.ParentCID
+	c.VMDK.ParentCID, c.VHD.Parent = c.of.vmdk.ParentCID, c.of.vhd.Parent
+	if c.format == convert.VHD && source >= 0 && size != roundToSector(source) {
+		return fmt.Errorf("%s: a differencing disk is as large as its parent: the backing file '%s' has %d bytes, the source %d", c.target, c.of.backing, size, source)
+	}
 	if len(layers) > 1 {
-		if below := min(layers[1].disk.Size(), layers[0].disk.Size()); size < below {
+		if below := min(layers[1].disk.Size(), source); size < below {
 			return fmt.Errorf("%s: the backing file '%s' has %d bytes, fewer than the %d that the source has below", c.target, c.of.backing, size, below)
 		}
 	}
@@ -416,7 +423,8 @@ func (c *conversion) progress(s *session) *progress {
 	w, phases := s.stdout, 1
 	if c.target == stdName {
 		w = s.stderr
-		if c.format == convert.QCOW2 || c.format == convert.VMDK && c.VMDK.Subformat == vmdk.MonolithicSparse {
+		switch {
+		case c.format == convert.QCOW2, c.format == convert.VMDK && c.VMDK.Subformat == vmdk.MonolithicSparse, c.format == convert.VHD && !fixedVHD(c.VHD):
 			phases = 2
 		}
 	}

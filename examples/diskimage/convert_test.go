@@ -268,7 +268,7 @@ func TestOptionsRefused(t *testing.T) {
 		"convert --bitmaps disk.raw out":                                   "option '--bitmaps' is not supported",
 		"convert --image-opts disk.raw out":                                "option '--image-opts' is not supported",
 		"convert --object x disk.raw out":                                  "option '--object' is not supported",
-		"convert -O vpc disk.raw out":                                      "format vpc cannot be written",
+		"convert -O ova disk.raw out":                                      "format ova cannot be written, only qcow2, raw, vmdk and vpc can",
 		"convert -O qcow2 -o preallocation=full disk.raw out":              "preallocation=full is not supported",
 		"convert -O qcow2 -o extended_l2=on disk.raw out":                  "extended_l2=on is not supported",
 		"convert -O qcow2 -o data_file=x disk.raw out":                     "option 'data_file' is not supported",
@@ -297,7 +297,7 @@ func TestOptionsRefused(t *testing.T) {
 		"convert --progress=xml disk.raw out":                              "--progress: xml is not json",
 		"convert disk.raw disk.raw out":                                    "2 source images",
 		"check -r all disk.raw":                                            "option '-r' is not supported",
-		"create -f vpc out 1M":                                             "format vpc cannot be written",
+		"create -f ova out 1M":                                             "format ova cannot be written",
 		"measure --exact -c disk.raw":                                      "-c needs --exact and -O qcow2 or vmdk",
 	} {
 		r := command(t, strings.Fields(args)...)

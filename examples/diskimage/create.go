@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -79,15 +82,19 @@ func runCreate(ctx context.Context, s *session, args []string) (int, error) {
 	if !s.quiet {
 		fmt.Fprintln(s.stdout, o.formatting(name, format))
 	}
-	co := convert.Options{Format: format, QCOW2: o.qcow2, VMDK: o.vmdk, OnlyTop: o.backing != "", Force: force, Workers: 1}
-	if err := checkTargets(name, roundToSector(o.size), co, nil); err != nil {
+	co := convert.Options{Format: format, QCOW2: o.qcow2, VMDK: o.vmdk, VHD: o.vhd, OnlyTop: o.backing != "", Force: force, Workers: 1}
+	if err := checkTargets(name, roundToSector(o.size), co, o.below); err != nil {
 		return 1, err
 	}
 	report, err := convert.ToFile(ctx, name, blank(roundToSector(o.size)), co)
 	if err != nil {
 		return 1, about(name, err)
 	}
-	s.notes(report.Notes...)
+	notes := report.Notes
+	if o.vhd.Geometric { // the size is the reference's to grow; it says nothing of it
+		notes = slices.DeleteFunc(notes, func(n diskimage.Note) bool { return n.Format == vhd.Name })
+	}
+	s.notes(notes...)
 	return 0, nil
 }
 
@@ -118,11 +125,14 @@ func (o *formatOptions) complete(ctx context.Context, s *session, name string, f
 	return nil
 }
 
-// nameBacking tells the writer's options of the backing file.
+// nameBacking tells the writer's options of the backing file, if there is one.
 func (o *formatOptions) nameBacking(format convert.Format) {
-	if format == convert.VMDK {
+	switch format {
+	case convert.VMDK:
 		o.vmdk.ParentHint = o.backing
-	} else {
+	case convert.VHD:
+		o.completeVHD()
+	default:
 		o.qcow2.BackingFile, o.qcow2.BackingFormat = o.backing, o.backingFmt
 	}
 }
@@ -131,21 +141,30 @@ func (o *formatOptions) nameBacking(format convert.Format) {
 // size. The file is the user's to name, so that it may be opened; what it
 // names in turn may not.
 func (o *formatOptions) openBacking(ctx context.Context, s *session, name string, format convert.Format) (size int64, err error) {
-	if format == convert.VMDK {
-		switch {
-		case o.backingFmt != "vmdk":
-			return 0, errors.New("backing_file must be a vmdk image")
-		case o.flatVMDK():
-			return 0, errors.New("Flat image can't have backing file")
-		}
+	vmdkTarget, vhdTarget := format == convert.VMDK, format == convert.VHD
+	switch {
+	case vmdkTarget && o.backingFmt != "vmdk":
+		return 0, errors.New("backing_file must be a vmdk image")
+	case vmdkTarget && o.flatVMDK():
+		return 0, errors.New("Flat image can't have backing file")
+	case vhdTarget && o.backingFmt != "vpc" && o.backingFmt != "vhd":
+		return 0, errors.New("the backing file of a vpc image must be one too: -F vpc")
+	case vhdTarget && o.subformat == "fixed":
+		return 0, errors.New("Fixed image can't have backing file")
 	}
 	in := input{formatName: o.backingFmt, alone: true}
 	img, err := in.open(ctx, s, beside(name, o.backing))
 	if err != nil {
 		return 0, err
 	}
-	if d, ok := img.disk.(*vmdk.Disk); ok {
+	o.below = []fs.FileInfo{img.file}
+	switch d := img.disk.(type) {
+	case *vmdk.Disk:
 		o.vmdk.ParentCID = d.Info().CID
+	case *vhd.Disk:
+		if o.vhd.Parent != nil {
+			o.vhd.Parent.ID = d.UniqueID()
+		}
 	}
 	return img.disk.Size(), img.Close()
 }
@@ -156,11 +175,15 @@ func (o *formatOptions) formatting(name string, format convert.Format) string {
 	add := func(key string, value any) { fmt.Fprintf(&b, " %s=%v", key, value) }
 	q := o.qcow2
 	fmt.Fprintf(&b, "Formatting '%s', fmt=%v", name, format)
-	if format == convert.VMDK {
+	switch format {
+	case convert.QCOW2:
+	case convert.VMDK:
 		o.formattingVMDK(add)
 		return b.String()
-	}
-	if format != convert.QCOW2 {
+	case convert.VHD:
+		o.formattingVHD(add)
+		return b.String()
+	default:
 		add("size", o.size)
 		if o.prealloc != "" {
 			add("preallocation", o.prealloc)

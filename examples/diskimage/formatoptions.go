@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strconv"
 	"strings"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -17,7 +19,9 @@ import (
 type formatOptions struct {
 	qcow2      qcow2.WriterOptions
 	vmdk       vmdk.WriterOptions
-	backing    string // the image below; "" if there is none
+	vhd        vhd.WriterOptions
+	backing    string        // the image below; "" if there is none
+	below      []fs.FileInfo // its file, when it was opened
 	backingFmt string
 	size       int64  // -1: not given
 	compat     string // as given
@@ -27,6 +31,7 @@ type formatOptions struct {
 	subformat  string // as given
 	adapter    string // as given
 	zeroed     string // as given
+	forceSize  string // "on", "off"; "" if not given
 }
 
 // A formatOption is one name=value of -o.
@@ -63,6 +68,8 @@ func optionsOf(f convert.Format) []formatOption {
 	case convert.VMDK:
 		backingFmt.about = "Must be 'vmdk' if present"
 		return vmdkOptions(backing, backingFmt, size)
+	case convert.VHD:
+		return vhdOptions(size)
 	default:
 		return []formatOption{prealloc, size}
 	}

@@ -39,7 +39,7 @@ func runMeasure(ctx context.Context, s *session, args []string) (int, error) {
 	switch {
 	case err != nil:
 		return 1, fmt.Errorf("Unknown file format '%s'", formatName)
-	case format != convert.Raw && format != convert.QCOW2 && format != convert.VMDK:
+	case format == convert.Auto || format == convert.OVA:
 		return 1, fmt.Errorf("Block driver '%v' does not support size measurement", format)
 	case wantsHelp(opts):
 		return 0, writeOptionHelp(s.stdout, format)
@@ -47,7 +47,7 @@ func runMeasure(ctx context.Context, s *session, args []string) (int, error) {
 		return 1, errors.New("--size N cannot be used together with a filename.")
 	case size < 0 && len(operands) != 1:
 		return 1, errors.New("Either --size N or one filename must be specified.")
-	case compress && (!exact || format == convert.Raw):
+	case compress && (!exact || format == convert.Raw || format == convert.VHD):
 		return 1, errors.New("-c needs --exact and -O qcow2 or vmdk: what compression gains is known afterwards")
 	}
 	o, err := parseFormatOptions(format, opts)
@@ -65,7 +65,7 @@ func runMeasure(ctx context.Context, s *session, args []string) (int, error) {
 		}
 	}
 	o.nameBacking(format)
-	mo := convert.MeasureOptions{Format: format, QCOW2: o.qcow2, VMDK: o.vmdk}
+	mo := convert.MeasureOptions{Format: format, QCOW2: o.qcow2, VMDK: o.vmdk, VHD: o.vhd}
 	mo.QCOW2.Compression = diskimage.Plain
 	var m *convert.Measurement
 	if size >= 0 {
@@ -89,7 +89,7 @@ func runMeasure(ctx context.Context, s *session, args []string) (int, error) {
 		} else if !compress {
 			o.qcow2.Compression = diskimage.Plain
 		}
-		if exactly, err = convert.MeasureExactly(ctx, disk, convert.Options{Format: format, QCOW2: o.qcow2, VMDK: o.vmdk}); err != nil {
+		if exactly, err = convert.MeasureExactly(ctx, disk, convert.Options{Format: format, QCOW2: o.qcow2, VMDK: o.vmdk, VHD: o.vhd}); err != nil {
 			return 1, err
 		}
 	}

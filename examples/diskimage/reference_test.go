@@ -120,7 +120,7 @@ func TestSameAsReference(t *testing.T) {
 		"compare plain.qcow2 onraw.qcow2", "compare -s plain.qcow2 onraw.qcow2", "compare snapshots.qcow2 middle.qcow2", "compare -q snapshots.qcow2 middle.qcow2",
 		"compare -f raw -F qcow2 disk.raw zstd.qcow2", "compare nothing.raw disk.raw", "compare disk.raw", "compare",
 		"info", "info a b", "info nothing", "info -x a", "info --output=xml a", "map", "map nothing", "check nothing", "check -f raw disk.raw", "check -r some disk.raw",
-		"measure", "measure --size 1 disk.raw", "measure -O vpc disk.raw", "measure --size foo", "nonsense", "--nonsense",
+		"measure", "measure --size 1 disk.raw", "measure -O luks disk.raw", "measure --size foo", "nonsense", "--nonsense",
 		"convert", "convert disk.raw", "convert nothing target", "convert -c -O raw disk.raw target", "convert -l none plain.qcow2 target",
 		"convert -S 3 disk.raw target", "convert -m 17 disk.raw target", "convert -t never disk.raw target", "convert -O nonsense disk.raw target",
 		"convert -n disk.raw target", "convert --target-is-zero disk.raw target", "convert -O qcow2 -B disk.raw plain.qcow2 target",
