@@ -64,9 +64,9 @@ type CheckResult struct {
 
 // Check checks the VHD image in src: its footer and the footer's copy, the
 // checksums, the block allocation table against the file, blocks that overlap
-// or are used twice, and the sector bitmaps: data below clear bits is hidden
-// from programs that honour them, and shown by those that do not. Sectors below
-// set bits are not read.
+// or are used twice, and a dynamic disk's sector bitmaps: data below clear bits
+// is hidden from programs that honour them, and shown by those that do not.
+// Sectors below set bits are not read.
 //
 // What is wrong with the image is reported and counted, and is no error. An
 // error means that there is no result: src is no VHD image, or one whose footer
@@ -167,7 +167,9 @@ func (c *checker) run() error {
 		if err := c.ctx.Err(); err != nil {
 			return context.Cause(c.ctx)
 		}
-		c.checkBitmap(b)
+		if c.f.diskType == Dynamic {
+			c.checkBitmap(b)
+		}
 	}
 	if gap := c.f.end - at; gap >= length {
 		c.find(FindingLeak, at, "Leaked %d bytes at %#x: nothing names them", gap, at)
@@ -176,7 +178,9 @@ func (c *checker) run() error {
 	return nil
 }
 
-// checkBitmap looks at what a block has below the clear bits of its bitmap.
+// checkBitmap looks at what a dynamic disk's block has below the clear bits of
+// its bitmap. In a differencing disk anything may be there: whoever reads one
+// has to go by the bitmap.
 func (c *checker) checkBitmap(b placed) {
 	bits, err := c.bitmaps.get(c.Disk, b.block, b.start)
 	if err != nil {
@@ -209,8 +213,6 @@ func (c *checker) checkBitmap(b placed) {
 			from += p / sectorSize
 		}
 	}
-	// What a differencing disk has there is what it was made of before, or left
-	// by somebody: its parent counts, as long as all know that.
 	if hidden > 0 {
 		c.find(FindingCorruption, b.start, "ERROR block %d: %d sectors hold data that the sector bitmap at %#x hides", b.block, hidden, b.start)
 	}

@@ -137,7 +137,8 @@ func TestSizeRules(t *testing.T) {
 		{"wa\x00\x00", Geometry{120, 4, 17}, current, SizeAuto, current, false},
 		{"qem2", Geometry{120, 4, 17}, current, SizeAuto, current, false},
 		{"vpc ", Geometry{120, 4, 17}, 3 << 20, SizeCurrent, 3 << 20, false},
-		{"win ", Geometry{120, 4, 17}, current, SizeGeometry, chs, false},
+		{"win ", Geometry{120, 4, 17}, current, SizeGeometry, chs, true}, // cut
+		{"win ", Geometry{120, 4, 17}, 3 << 20, SizeGeometry, chs, false},
 	} {
 		r := &recorder{zeros: true}
 		w, err := NewWriter(r, WriterOptions{Size: current})
@@ -170,8 +171,12 @@ func TestCandidates(t *testing.T) {
 		{[]ParentName{{"W2ru", `.\base.vhd`}}, []string{"base.vhd"}},
 		{[]ParentName{{"W2ru", `base.vhd`}, {"", `base.vhd`}}, []string{"base.vhd"}},
 		{[]ParentName{{"W2ru", `..\images\base.vhd`}}, []string{"../images/base.vhd"}},
-		{[]ParentName{{"W2ku", `C:\images\base.vhd`}, {"W2ru", `.\other.vhd`}}, []string{"other.vhd", "base.vhd"}},
+		{[]ParentName{{"W2ku", `C:\images\base.vhd`}, {"W2ru", `.\other.vhd`}}, []string{"other.vhd", "base.vhd", "C:/images/base.vhd"}},
+		{[]ParentName{{"W2ku", `C:base.vhd`}}, []string{"base.vhd", "C:base.vhd"}},
+		{[]ParentName{{"W2ku", `\disks\base.vhd`}}, []string{"base.vhd", "/disks/base.vhd"}},
 		{[]ParentName{{"W2ku", `\\server\share\base.vhd`}}, []string{"base.vhd"}},
+		{[]ParentName{{"MacX", `file://./base.vhd`}}, []string{"base.vhd"}},
+		{[]ParentName{{"MacX", `file://../a%zz/base.vhd`}}, []string{"../a%zz/base.vhd"}},
 		{[]ParentName{{"MacX", `file:///Volumes/d/b%20c.vhd`}}, []string{"b c.vhd", "/Volumes/d/b c.vhd"}},
 		{[]ParentName{{"MacX", `file://localhost/d/base.vhd`}}, []string{"base.vhd", "/d/base.vhd"}},
 		{[]ParentName{{"MacX", `http://host/base.vhd`}}, nil},

@@ -173,7 +173,7 @@ func settle(front []byte, atFront finding, tail []byte, atEnd finding, tailOff, 
 			f.one = true
 			f.note("the copy of the footer at the front is damaged; the footer at the end was used")
 		case !bytes.Equal(front[:len(tail)], tail):
-			if !f.sameDisk(decodeFooter(front)) {
+			if !f.sameDisk(decodeFooter(front)) && !salvage {
 				return nil, fail(diskimage.ErrCorrupt, tailOff, "footer", "it and its copy at the front are sound, and of different disks")
 			}
 			f.differ = true

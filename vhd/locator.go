@@ -126,30 +126,27 @@ func encodeUTF16(text string, order binary.AppendByteOrder) []byte {
 // candidates returns the file names to try for the parent, in order and each
 // once: each name relative to the image, if it is relative; then, of the
 // absolute ones, the last element beside the image, since images are moved
-// together; then the absolute ones where they are such on a system with
-// slashes.
+// together; then the absolute ones themselves, but for those of other hosts.
 func candidates(names []ParentName) []string {
 	var relative, beside, absolute []string
 	for _, n := range names {
-		name := n.Name
+		name, ok := strings.ReplaceAll(n.Name, `\`, "/"), true
 		if n.Platform == "MacX" {
-			u, err := url.Parse(name)
-			if err != nil || u.Scheme != "file" || (u.Host != "" && u.Host != "localhost") {
+			if name, ok = pathOfURL(n.Name); !ok {
 				continue
 			}
-			name = u.Path
-		} else {
-			name = strings.ReplaceAll(name, `\`, "/")
 		}
-		drive := len(name) >= 2 && name[1] == ':'
+		last := name[strings.LastIndexByte(name, '/')+1:]
 		switch {
-		case drive:
-			beside = append(beside, name[max(strings.LastIndexByte(name, '/')+1, 2):])
+		case last == "":
+		case len(name) >= 2 && name[1] == ':': // a drive's letter
+			beside = append(beside, strings.TrimPrefix(last, name[:2]))
+			absolute = append(absolute, name)
+		case strings.HasPrefix(name, "//"):
+			beside = append(beside, last)
 		case strings.HasPrefix(name, "/"):
-			beside = append(beside, name[strings.LastIndexByte(name, '/')+1:])
-			if n.Platform == "MacX" {
-				absolute = append(absolute, name)
-			}
+			beside = append(beside, last)
+			absolute = append(absolute, name)
 		default:
 			for strings.HasPrefix(name, "./") {
 				name = strings.TrimLeft(name[2:], "/")
@@ -168,6 +165,20 @@ func candidates(names []ParentName) []string {
 		}
 	}
 	return all
+}
+
+// pathOfURL returns the path of a file's URL. XenServer writes the names that
+// it has after "file://", relative ones too and with nothing escaped.
+func pathOfURL(text string) (path string, ok bool) {
+	path, ok = strings.CutPrefix(text, "file://")
+	path = strings.TrimPrefix(path, "localhost")
+	if !ok || !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, ".") {
+		return "", false
+	}
+	if plain, err := url.PathUnescape(path); err == nil {
+		path = plain
+	}
+	return path, true
 }
 
 // windowsName returns a file name as a locator of ours has it, with

@@ -1,6 +1,7 @@
 package vhd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -18,8 +19,8 @@ func (d *Disk) Parent() diskimage.VirtualDisk { return d.parent.Disk }
 // that would be tried; "" if there is no parent.
 func (d *Disk) ParentName() string { return d.parent.Ref.Name }
 
-// openParent opens the parent under the first of its names that leads to a
-// file.
+// openParent opens the parent under the first of its names that leads to it.
+// Where none does, the error is that of a file that was found, if one was.
 func (d *Disk) openParent(ctx context.Context, o Options) error {
 	names := candidates(d.names)
 	if len(names) == 0 {
@@ -30,25 +31,29 @@ func (d *Disk) openParent(ctx context.Context, o Options) error {
 	if o.SkipExternal {
 		return nil
 	}
-	var first error
+	var found, absent error
 	for _, name := range names {
 		below.Ref.Name = name
 		err := below.Open(ctx, o.Opener)
 		if err == nil {
-			if err := d.admit(&below); err != nil {
-				return errors.Join(chain.At(Name, below.Ref, err), below.Close())
+			if err = d.admit(&below); err == nil {
+				d.parent = below
+				return nil
 			}
-			d.parent = below
-			return nil
+			err = errors.Join(chain.At(Name, below.Ref, err), below.Close())
 		}
-		if first == nil {
-			first = err
+		first := &found
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, diskimage.ErrExternal) {
+			first = &absent
 		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, diskimage.ErrExternal) {
-			return err
+		if *first == nil {
+			*first = err
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return first
+	return cmp.Or(found, absent)
 }
 
 // admit refuses a disk that is not the parent that this one was made of.

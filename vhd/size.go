@@ -59,6 +59,9 @@ func (f *footers) settleSize(rule SizeRule, room int64, short diskimage.ErrorKin
 	switch {
 	case rule == SizeGeometry:
 		size, off, field = geometry, f.off+offCylinders, "footer: disk geometry"
+		if geometry < current {
+			f.note("the disk is shown by its geometry, as asked: %d bytes of the footer's current size, %d, are left out", current-geometry, current)
+		}
 	case rule == SizeCurrent || !f.goesByGeometry() || geometry == current:
 	case geometry > current && geometry > room:
 		f.note("the geometry covers %d bytes, more than there is room for; the footer's current size, %d, was taken", geometry, current)

@@ -74,15 +74,20 @@ func NewWriter(out diskimage.Output, o WriterOptions) (*Writer, error) {
 		originalSize: uint64(size), currentSize: uint64(size), geometry: geometry, diskType: o.Type, uniqueID: o.UniqueID,
 	}
 	if o.Type != Fixed {
-		w.planFront()
+		if err := w.planFront(); err != nil {
+			return nil, err
+		}
 	}
 	w.seed()
 	return w, nil
 }
 
 // planFront lays out what stands before the blocks.
-func (w *Writer) planFront() {
+func (w *Writer) planFront() error {
 	blocks := (w.size + w.o.BlockSize - 1) / w.o.BlockSize
+	if blocks > maxTableEntries {
+		return fail(diskimage.ErrLimit, -1, "option block size", "a disk of %d bytes has %d blocks of %d; %d are read and written", w.size, blocks, w.o.BlockSize, maxTableEntries)
+	}
 	w.table = make([]uint32, blocks)
 	for i := range w.table {
 		w.table[i] = unusedEntry
@@ -107,6 +112,7 @@ func (w *Writer) planFront() {
 		w.front += space
 	}
 	w.cursor = w.front
+	return nil
 }
 
 // stampOf returns the time stamp of a time, which is in its range.

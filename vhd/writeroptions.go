@@ -14,7 +14,7 @@ import (
 type WriterOptions struct {
 	Size      int64    // guest bytes, at most 2040 GiB. A size that is no multiple of 512 is rounded up, and noted. Default 0
 	Type      DiskType // Fixed, Dynamic or Differencing, the last with Parent. Default 0: Dynamic
-	BlockSize int64    // bytes, a power of two from 4 KiB to 2 MiB; not of a fixed disk. Default 2 MiB
+	BlockSize int64    // bytes, a power of two from 4 KiB to 2 MiB, of which a disk has at most 8 Mi; not of a fixed disk. Default 2 MiB
 
 	// Geometric pads the disk up to the next size that a geometry covers
 	// exactly, which is noted, and goes by the geometry: what Virtual PC and
@@ -97,14 +97,14 @@ func (o WriterOptions) withDefaults() (WriterOptions, error) {
 // settle returns the sizes that come of the options, and what is to be noted
 // of them.
 func (o WriterOptions) settle() (size int64, g Geometry, creator [4]byte, note string, err error) {
+	if o.Size > MaxSize { // itself a multiple of all that sizes are rounded to
+		return 0, g, creator, "", &diskimage.Error{Kind: diskimage.ErrLimit, Format: Name, Off: -1, Field: "option size",
+			Msg: fmt.Sprintf("%d bytes, a VHD holds at most %d (2040 GiB); QCOW2 has no such limit", o.Size, int64(MaxSize))}
+	}
 	size = (o.Size + sectorSize - 1) &^ (sectorSize - 1)
 	why := fmt.Sprintf("no multiple of %d", sectorSize)
 	if o.Azure {
 		size, why = (o.Size+mebibyte-1)&^(mebibyte-1), "no whole MiB, which Azure wants"
-	}
-	if size > MaxSize {
-		return 0, g, creator, "", &diskimage.Error{Kind: diskimage.ErrLimit, Format: Name, Off: -1, Field: "option size",
-			Msg: fmt.Sprintf("%d bytes, a VHD holds at most %d (2040 GiB); QCOW2 has no such limit", o.Size, int64(MaxSize))}
 	}
 	creator = [4]byte{'q', 'e', 'm', '2'} // QEMU's for an image of exact size, which all its versions keep
 	g = geometryOf(size / sectorSize)
