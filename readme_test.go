@@ -147,7 +147,7 @@ func TestSupportTableIsWhole(t *testing.T) {
 	}
 	for _, entry := range entries {
 		name := strings.TrimSuffix(entry.Name(), ".gz")
-		if ext := path.Ext(name); ext != ".qcow2" && ext != ".raw" && ext != ".bin" && ext != ".vmdk" {
+		if ext := path.Ext(name); ext != ".qcow2" && ext != ".raw" && ext != ".bin" && ext != ".vmdk" && ext != ".vhd" {
 			continue
 		}
 		named := false

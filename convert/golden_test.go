@@ -11,10 +11,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
 	"github.com/diskimage-go/diskimage/qcow2"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 	"github.com/stretchr/testify/require"
 )
@@ -79,6 +81,7 @@ func TestGolden(t *testing.T) {
 	defer opener.Close()
 	to := func(o qcow2.WriterOptions) convert.Options { return convert.Options{Format: convert.QCOW2, QCOW2: o} }
 	toVMDK := func(o vmdk.WriterOptions) convert.Options { return convert.Options{Format: convert.VMDK, VMDK: o} }
+	toVHD := func(o vhd.WriterOptions) convert.Options { return convert.Options{Format: convert.VHD, VHD: o} }
 	cases := map[string]struct {
 		source  string
 		options convert.Options
@@ -105,6 +108,14 @@ func TestGolden(t *testing.T) {
 		"vmdk-flat":                {"disk.raw", toVMDK(vmdk.WriterOptions{Subformat: vmdk.MonolithicFlat})},
 		"vmdk-split-sparse":        {"disk.raw", toVMDK(vmdk.WriterOptions{Subformat: vmdk.TwoGbMaxExtentSparse})},
 		"vmdk-split-flat":          {"disk.raw", toVMDK(vmdk.WriterOptions{Subformat: vmdk.TwoGbMaxExtentFlat})},
+		"vpc-dynamic":              {"disk.raw", toVHD(vhd.WriterOptions{})},
+		"vpc-dynamic-block-64k":    {"zlib.qcow2", toVHD(vhd.WriterOptions{BlockSize: 64 << 10, Time: time.Unix(1600000000, 0)})},
+		"vpc-dynamic-geometric":    {"disk.raw", toVHD(vhd.WriterOptions{Geometric: true})},
+		"vpc-dynamic-allocated":    {"disk.raw", convert.Options{Format: convert.VHD, AllocateZeros: true}},
+		"vpc-fixed":                {"disk.raw", toVHD(vhd.WriterOptions{Type: vhd.Fixed, UniqueID: [16]byte{1, 2, 3}})},
+		"vpc-azure":                {"zlib.qcow2", toVHD(vhd.WriterOptions{Azure: true})},
+		"vpc-differencing": {"overlay.qcow2", convert.Options{Format: convert.VHD, OnlyTop: true, VHD: vhd.WriterOptions{
+			Type: vhd.Differencing, Parent: &vhd.Parent{Name: "base.vhd", ID: [16]byte{4, 5, 6}}}}},
 	}
 
 	got := map[string]string{}

@@ -18,6 +18,7 @@ import (
 	"github.com/diskimage-go/diskimage/internal/peer"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/raw"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -36,6 +37,10 @@ var targets = map[string]Options{
 	"vmdk":            {Format: VMDK, VMDK: vmdk.WriterOptions{FileName: "disk.vmdk"}},
 	"vmdk allocated":  {Format: VMDK, VMDK: vmdk.WriterOptions{FileName: "disk.vmdk"}, AllocateZeros: true},
 	"vmdk stream":     {Format: VMDK, VMDK: vmdk.WriterOptions{FileName: "disk.vmdk", Subformat: vmdk.StreamOptimized}},
+	"vpc":             {Format: VHD},
+	"vpc allocated":   {Format: VHD, AllocateZeros: true},
+	"vpc 4k":          {Format: VHD, VHD: vhd.WriterOptions{BlockSize: 4096}},
+	"vpc fixed":       {Format: VHD, VHD: vhd.WriterOptions{Type: vhd.Fixed}},
 	"vmdk stream all": {Format: VMDK, VMDK: vmdk.WriterOptions{FileName: "disk.vmdk", Subformat: vmdk.StreamOptimized, Level: 1}, AllocateZeros: true},
 }
 
@@ -100,9 +105,12 @@ func TestEveryWayOutGivesTheSameBytes(t *testing.T) {
 					require.True(t, bytes.Equal(first, mem.data), "memory, size %d, %d workers", size, workers)
 					require.False(t, mem.twice(), "a byte was written twice")
 				}
-				if o.Format != Raw {
+				// A fixed disk of no bytes is a footer, in which qemu-img sees a dynamic one's.
+				if o.Format != Raw && (o.VHD.Type != vhd.Fixed || size > 0) {
 					file := filepath.Join(dir, "1.img")
-					peer.Run(t, "qemu-img", "check", "-q", file)
+					if o.Format != VHD { // which it does not check
+						peer.Run(t, "qemu-img", "check", "-q", file)
+					}
 					src := filepath.Join(dir, "src.raw")
 					require.NoError(t, os.WriteFile(src, want, 0o600))
 					peer.Run(t, "qemu-img", "compare", "-q", "-f", o.Format.String(), "-F", "raw", file, src)
@@ -112,8 +120,8 @@ func TestEveryWayOutGivesTheSameBytes(t *testing.T) {
 	}
 }
 
-// From a pipe of unknown length comes what comes from a file; for a VMDK the
-// length must be known.
+// From a pipe of unknown length comes what comes from a file; for a VMDK and a
+// VHD the length must be known.
 func TestStreamGivesTheSameBytes(t *testing.T) {
 	ctx := context.Background()
 	for name, o := range targets {
@@ -121,7 +129,7 @@ func TestStreamGivesTheSameBytes(t *testing.T) {
 			t.Parallel()
 			for _, size := range []int64{1, 4096, 5<<20 + 7} {
 				known := int64(-1)
-				if o.Format == VMDK {
+				if o.Format == VMDK || o.Format == VHD {
 					known = size
 					_, err := StreamToOutput(ctx, &memOutput{}, raw.NewStream(bytes.NewReader([]byte{1}), -1), o)
 					require.ErrorIs(t, err, diskimage.ErrUnsupported)

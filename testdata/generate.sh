@@ -32,7 +32,7 @@ make_disk() {
 # reads it; or why it is to be refused.
 content() {
 	local from=(convert -O raw)
-	case $1 in *.raw) from+=(-f raw) ;; *) from+=(-f "${1##*.}") ;; esac
+	case $1 in *.raw) from+=(-f raw) ;; *.vhd) from+=(-f vpc) ;; *) from+=(-f "${1##*.}") ;; esac
 	[ -z "${2-}" ] || from+=(-l "snapshot.name=$2")
 	case $1 in
 	aes.qcow2) echo "refused: encrypted" ;;
@@ -53,8 +53,9 @@ make() {
 
 # row FILE SNAPSHOT COMMANDS: the image's line in the table.
 row() {
-	local size digest
-	size=$(cd "$work" && qemu-img info --output=json "$1" | sed -n 's/^    "virtual-size": *\([0-9]*\).*/\1/p')
+	local size digest format=()
+	case $1 in *.vhd) format=(-f vpc) ;; esac # or a fixed one is raw
+	size=$(cd "$work" && qemu-img info "${format[@]}" --output=json "$1" | sed -n 's/^    "virtual-size": *\([0-9]*\).*/\1/p')
 	digest=$(cd "$work" && content "$1" "$2")
 	printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$size" "$digest" "$3" >>"$rows"
 }
@@ -123,12 +124,20 @@ make odd-size.vmdk "qemu-img create -f vmdk odd-size.vmdk 66048; qemu-io -f vmdk
 make overlay-sparse.vmdk "qemu-img create -f vmdk -b sparse.vmdk -F vmdk overlay-sparse.vmdk; qemu-io -f vmdk -c 'write -P 22 32k 64k' -c 'write -P 23 512k 64k' overlay-sparse.vmdk"
 made+=(flat-flat.vmdk split-flat-f001.vmdk split-sparse-s001.vmdk)
 
+# VHD: both kinds, with the size that was asked for and with a geometry's.
+vhd='qemu-img convert -f raw -O vpc'
+make dynamic.vhd "$vhd disk.raw dynamic.vhd"
+make dynamic-exact.vhd "$vhd -o force_size disk.raw dynamic-exact.vhd"
+make fixed.vhd "$vhd -o subformat=fixed disk.raw fixed.vhd"
+make fixed-exact.vhd "$vhd -o subformat=fixed,force_size disk.raw fixed-exact.vhd"
+make backwards.vhd "qemu-img create -f vpc -o force_size backwards.vhd 9M; qemu-io -f vpc -c 'write -P 24 8M 512' -c 'write -P 25 4095k 2k' -c 'write -P 26 1023k 1k' backwards.vhd"
+
 # To be refused.
 make aes.qcow2 "qemu-img create -f qcow2 --object secret,id=s,data=diskimage -o encrypt.format=aes,encrypt.key-secret=s aes.qcow2 64k"
 
 # Ship each as it is, or compressed where that is much smaller; one always as
 # it is, for the commands of the README above.
-find . -maxdepth 1 \( -name '*.qcow2*' -o -name '*.bin*' -o -name '*.vmdk*' \) -delete
+find . -maxdepth 1 \( -name '*.qcow2*' -o -name '*.bin*' -o -name '*.vmdk*' -o -name '*.vhd*' \) -delete
 for f in "${made[@]}"; do
 	gzip -9n <"$work/$f" >"$work/packed"
 	if [ "$f" != zlib.qcow2 ] && [ $(($(stat -c %s "$work/packed") * 3)) -lt $(($(stat -c %s "$work/$f") * 2)) ]; then
@@ -151,7 +160,7 @@ done
 	echo
 	echo "| file | bytes | SHA-256 of the file |"
 	echo "|---|---|---|"
-	for f in disk.raw.gz $(printf '%s\n' *.qcow2* *.bin* *.vmdk* | sort); do
+	for f in disk.raw.gz $(printf '%s\n' *.qcow2* *.bin* *.vmdk* *.vhd* | sort); do
 		echo "| $f | $(stat -c %s "$f") | $(sha256sum <"$f" | cut -d' ' -f1) |"
 	done
 	echo
