@@ -16,9 +16,9 @@ const streamFront = 1 << 20
 
 // OpenStream shows the image that r gives, front to back, as a disk that can be
 // read once: a streamOptimized VMDK, by itself or in an OVA, or the bytes as a
-// raw disk if they are declared raw or are nothing else. Its format is told by the first bytes, as [Detect]
-// has it. A format that can only be read with random access is
-// [diskimage.ErrUnsupported]: see [Spool].
+// raw disk if they are declared raw or are nothing else. Its format is told by
+// the first bytes, as [Detect] has it. A format that can only be read with
+// random access is [diskimage.ErrUnsupported]: see [Spool].
 //
 // What marks a file at its end, a VHD's footer, is found there, and is then an
 // error of NextBlock.
