@@ -125,7 +125,7 @@ func (s *sparseCheck) takeFixed() {
 		is    bool
 	}{
 		{"header: descriptorOffset", offDescriptorOffset, h.descriptorOffset, int64(h.descriptorSize), h.descriptorOffset != 0},
-		{"footer", -1, uint64(s.sectors - footerSectors), footerSectors, s.footer},
+		{"footer", -1, uint64(h.footerOff / sectorSize), footerSectors, s.footer},
 		{"header: gdOffset", offGdOffset, h.gdOffset, gd, s.primary != nil},
 		{"header: rgdOffset", offRgdOffset, h.rgdOffset, gd, s.redundant != nil},
 	} {

@@ -105,7 +105,8 @@ const (
 	markerGD     = 2 // grain directory
 	markerFooter = 3 // footer: the header once more, with gdOffset
 
-	footerSectors = 3 // at the end of the file: the footer's marker, the footer, the end-of-stream marker
+	maxFill       = 1 << 20 // ours: how much may follow the end of the stream
+	footerSectors = 3       // at the end of the file: the footer's marker, the footer, the end-of-stream marker
 )
 
 // Section "ESX Server Sparse Extents": the COWDisk_Header, byte offsets of its

@@ -8,6 +8,7 @@ import (
 	"math/bits"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/zero"
 )
 
 // A sparseHeader is the header of a hosted sparse extent. It comes about in
@@ -33,6 +34,10 @@ type sparseHeader struct {
 	// Set by validatePlaces: why one of the grain directories cannot be read.
 	// If that is the primary one, the redundant one can.
 	gdDamage, rgdDamage error
+
+	// Set by readFooter: where it is, and how many bytes follow the end of the
+	// stream.
+	footerOff, fill int64
 }
 
 // redundant reports whether there is a redundant grain directory to turn to.
@@ -217,15 +222,26 @@ func (h *sparseHeader) validatePlaces(fileSize int64) error {
 // readFooter takes the grain directory's offset from the footer, whose copy of
 // the header must agree with h in all that describes the disk.
 func (h *sparseHeader) readFooter(src diskimage.Source) error {
-	off := src.Size() - footerSectors*sectorSize
-	if off < sparseHeaderLen {
-		return fail(diskimage.ErrTruncated, max(0, src.Size()), "footer", "the grain directory is at the end, and the file ends before it")
-	}
-	b := make([]byte, footerSectors*sectorSize)
-	if err := readFull(src, b, off, "footer"); err != nil {
+	// The file may have been filled up: with zeros, as the end-of-stream marker
+	// is too, or with less than a sector of anything.
+	start := max(0, src.Size()-maxFill-footerSectors*sectorSize) &^ (sectorSize - 1)
+	b := make([]byte, src.Size()-start)
+	if err := readFull(src, b, start, "footer"); err != nil {
 		return err
 	}
-	return h.takeFooter(b, off)
+	last := len(b) &^ (sectorSize - 1)
+	for last >= footerSectors*sectorSize && zero.Is(b[last-2*sectorSize:last]) {
+		last -= sectorSize
+	}
+	off := start + int64(last) - footerSectors*sectorSize
+	if last < footerSectors*sectorSize || off < sparseHeaderLen {
+		return fail(diskimage.ErrTruncated, max(0, src.Size()), "footer", "the grain directory is at the end, and the file ends before it")
+	}
+	h.footerOff, h.fill = off, int64(len(b)-last)
+	if h.fill > maxFill || h.fill >= sectorSize && !zero.Is(b[last:]) {
+		return fail(diskimage.ErrTruncated, start+int64(last), "footer", "the file does not end in a footer and an end-of-stream marker: %d bytes follow", h.fill)
+	}
+	return h.takeFooter(b[last-footerSectors*sectorSize:last], off)
 }
 
 // takeFooter is readFooter for the three sectors b from off: the footer's

@@ -26,7 +26,7 @@ func soundHeader() sparseHeader {
 }
 
 func TestHeaderEncodesWhatItDecodes(t *testing.T) {
-	h := sparseHeader{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, [4]byte{12, 13, 14, 15}, 16, nil, nil}
+	h := sparseHeader{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, [4]byte{12, 13, 14, 15}, 16, nil, nil, 0, 0}
 	b := h.encode()
 	require.Len(t, b, sparseHeaderLen)
 	got, err := decodeSparseHeader(b)

@@ -74,6 +74,9 @@ func newSparse(f partFile) (*sparse, error) {
 	} else if h.rgdDamage != nil {
 		s.note("the redundant grain directory cannot be used: %v", h.rgdDamage)
 	}
+	if h.fill > 0 {
+		s.note(followsEnd, h.fill)
+	}
 	if h.uncleanShutdown != 0 {
 		s.note("the image was not closed properly (uncleanShutdown)")
 	}

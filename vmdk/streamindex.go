@@ -165,11 +165,14 @@ func (s *Stream) footer() error {
 		return fail(diskimage.ErrCorrupt, s.pos+sectorSize+offGdOffset, "footer: gdOffset", "the grain directory was not at sector %d but at %d", s.h.gdOffset, s.index.directory)
 	}
 	s.skipPeeked(b)
-	more, _, err := s.drain()
-	if err != nil {
+	at := s.pos
+	more, isZero, err := s.drain()
+	switch {
+	case err != nil:
 		return err
-	}
-	if more > 0 {
+	case more > maxFill || more >= sectorSize && !isZero: // where random access does not find the footer
+		return fail(diskimage.ErrTruncated, at, "footer", "the file does not end in a footer and an end-of-stream marker: %d bytes follow", more)
+	case more > 0:
 		s.noteMore(more)
 	}
 	return io.EOF
@@ -223,6 +226,8 @@ func (s *Stream) drain() (n int64, isZero bool, err error) {
 	}
 }
 
+const followsEnd = "%d bytes follow the end of the stream; they are no part of the disk"
+
 func (s *Stream) noteMore(n int64) {
-	s.notes.Add("%d bytes follow the end of the stream; they are no part of the disk", n)
+	s.notes.Add(followsEnd, n)
 }

@@ -221,6 +221,43 @@ func TestStreamNotes(t *testing.T) {
 	}
 }
 
+// TestFollowsEnd: what may follow a stream's end, and what may not, is the same
+// for a pipe and for a file.
+func TestFollowsEnd(t *testing.T) {
+	for _, tt := range []struct {
+		more []byte
+		ok   bool
+	}{
+		{nil, true}, {[]byte("x"), true}, {bytes.Repeat([]byte("x"), 511), true}, {make([]byte, 512), true}, {make([]byte, 700), true}, {make([]byte, 1<<20), true},
+		{bytes.Repeat([]byte("x"), 512), false}, {append(make([]byte, 512), 'x'), false}, {append([]byte("x"), make([]byte, 600)...), false}, {make([]byte, 1<<20+512), false},
+	} {
+		m := smallStream(imagetest.Exported).Build()
+		file := append(m.Bytes, tt.more...)
+		s, err := vmdk.NewStream(bytes.NewReader(file), vmdk.StreamOptions{})
+		require.NoError(t, err)
+		_, streamErr := drain(t, s, false)
+		d, err := vmdk.Open(t.Context(), imagetest.Source(file), vmdk.Options{})
+		res, checkErr := vmdk.Check(t.Context(), imagetest.Source(file), vmdk.CheckOptions{})
+		if !tt.ok {
+			require.ErrorIs(t, streamErr, diskimage.ErrTruncated, len(tt.more))
+			require.ErrorIs(t, err, diskimage.ErrTruncated, len(tt.more))
+			require.ErrorIs(t, checkErr, diskimage.ErrTruncated, len(tt.more))
+			continue
+		}
+		require.NoError(t, streamErr)
+		require.NoError(t, err)
+		require.NoError(t, checkErr)
+		require.Zero(t, res.Corruptions+res.CheckErrors)
+		require.Equal(t, s.Notes(), d.Notes(), "%d bytes", len(tt.more))
+		require.Equal(t, len(tt.more) > 0, len(d.Notes()) > 0)
+		require.NoError(t, d.CheckMap())
+		got := make([]byte, d.Size())
+		_, err = d.ReadAt(got, 0)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(m.Guest, got))
+	}
+}
+
 // TestStreamLastGrain: the grain that goes beyond the disk may hold all its
 // bytes or those inside, no others.
 func TestStreamLastGrain(t *testing.T) {

@@ -309,7 +309,7 @@ func vmdkStreamCases() []Case {
 	cases := []Case{
 		{ID: "V29", Name: "footer cut off", Build: func() []byte { return m.Bytes[:m.Footer-sector] }, Kind: truncated, Field: "footer", Off: m.Footer - 4*sector},
 		{ID: "V29", Name: "end-of-stream marker cut off", Build: func() []byte { return m.Bytes[:m.Footer+sector] }, Kind: truncated, Field: "footer", Off: m.Footer - 2*sector},
-		{ID: "V29", Name: "cut inside a grain", Build: func() []byte { return m.Bytes[:m.Data[2]+1000] }, Kind: truncated, Field: "footer", Off: m.Data[2] + 1000 - 3*sector},
+		{ID: "V29", Name: "cut inside a grain", Build: func() []byte { return m.Bytes[:m.Data[2]+1000] }, Kind: truncated, Field: "footer", Off: m.Data[2] + 512 - 3*sector},
 		{ID: "V30", Name: "directory at the end without a footer", Build: func() []byte {
 			m := front.Build()
 			m.Put64(VMDKGDOffset, gdAtEnd)
