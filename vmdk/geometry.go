@@ -14,10 +14,10 @@ type Geometry struct {
 //
 //   - IDE: 16 heads of 63 sectors, and no more than the 16,383 cylinders that
 //     ATA can tell. QEMU goes on counting.
-//   - SCSI: the BusLogic BIOS's rule, which VMware's adapters share (GSX Server
-//     3 manual, "Disk geometries"): 64 heads of 32 sectors below 1 GiB, 128 of
-//     32 below 2 GiB, else 255 of 63. QEMU has 255 of 63 for all, and so 0
-//     cylinders for a disk below 8 MiB.
+//   - SCSI: as the BIOS of BusLogic's adapters translates, which is folklore that
+//     the exports of VMware, VirtualBox and AWS at hand agree with: 64 heads of
+//     32 sectors below 1 GiB, 128 of 32 below 2 GiB, else 255 of 63. QEMU has
+//     255 of 63 for all, and so 0 cylinders for a disk below 8 MiB.
 //
 // What is left of a last cylinder does not count; there is one at least.
 func geometryFor(sectors int64, ide bool) Geometry {
