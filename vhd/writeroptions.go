@@ -71,7 +71,7 @@ func (o WriterOptions) withDefaults() (WriterOptions, error) {
 	}
 	switch b := o.BlockSize; {
 	case o.Size < 0:
-		return o, badOption("size", "%d: the footer's copy at the front needs it from the start", o.Size)
+		return o, badOption("size", "%d: it has to be known before anything is written", o.Size)
 	case o.Type != Fixed && o.Type != Dynamic && o.Type != Differencing:
 		return o, badOption("type", "%d is not fixed, dynamic or differencing", o.Type)
 	case o.Azure && (o.Type != Fixed || o.Geometric):

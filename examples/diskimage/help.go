@@ -74,7 +74,8 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   -c                 compress: a qcow2 with a level and a match window, auto
                      being 4k for what is compressed, any for what was and is
                      moved; a vmdk, which is then streamOptimized, with a level
-  -B FILE, -b FILE   backing file of the target
+  -B FILE, -b FILE   backing file of the target; -B with -O vpc makes a
+                     differencing disk over a vpc of the same size
   -l SNAPSHOT        the disk as an internal snapshot has it
   -S SIZE            0: allocate everything; 4k: leave zeros out (default)
   -n                 write into an existing raw file or device
@@ -93,6 +94,9 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   --salvage          turn what cannot be read into zeros, and say which
   --disk N|NAME      which disk of an OVA: its number there or its file's name;
                      --b-disk for the second image
+  --size-rule RULE   how large the disk of a vpc is: as its footer's current
+                     size or its geometry tells; auto (default): as the program
+                     that made it means it
   --spool DIR        first copy what a pipe gives to a temporary file in DIR:
                      then images of any format can be read from it
   --raw-anyway       take -f raw at its word, whatever the content looks like

@@ -180,4 +180,15 @@ func TestVHDBetterThanReference(t *testing.T) {
 	require.True(t, bytes.Equal(disk, read()))
 	peer.Run(t, "qemu-img", "convert", "-O", "raw", "image.vhd", "theirs.raw")
 	require.Len(t, contents(t, "theirs.raw"), len(disk)+512)
+	r := command(t, "convert", "-f", "raw", "image.vhd", "target")
+	require.Equal(t, "diskimage: Could not open 'image.vhd': declared raw, content is vpc (--raw-anyway takes its bytes for the disk's)\n", r.stderr)
+	for _, words := range [][]string{{"-f", "raw", "--raw-anyway", "image.vhd"}, {"--spool", ".", "--raw-anyway", "-f", "raw", "-"}} {
+		require.Zero(t, commandOn(t, bytes.NewReader(contents(t, "image.vhd")), append(append([]string{"convert"}, words...), "ours.raw")...).code)
+		require.True(t, bytes.Equal(contents(t, "image.vhd"), contents(t, "ours.raw")))
+	}
+	require.Zero(t, commandOn(t, bytes.NewReader(contents(t, "image.vhd")), "convert", "--spool", ".", "-", "ours.raw").code)
+	require.True(t, bytes.Equal(disk, contents(t, "ours.raw")))
+	r = commandOn(t, bytes.NewReader(contents(t, "image.vhd")), "convert", "-", "target")
+	require.Contains(t, r.stderr, "the stream ends as vpc does")
+	require.NoFileExists(t, "target")
 }

@@ -116,7 +116,7 @@ func TestVHDOptionsRefused(t *testing.T) {
 	}
 	r := commandOn(t, bytes.NewReader(contents(t, "disk.raw")), "convert", "-f", "raw", "-O", "vpc", "-", "out.vhd")
 	require.Equal(t, 1, r.code)
-	require.Contains(t, r.stderr, "option size")
+	require.Contains(t, r.stderr, "option size: -1: it has to be known before anything is written")
 	require.Equal(t, before, listing(t))
 }
 
