@@ -139,6 +139,7 @@ func TestSizeRules(t *testing.T) {
 		{"vpc ", Geometry{120, 4, 17}, 3 << 20, SizeCurrent, 3 << 20, false},
 		{"win ", Geometry{120, 4, 17}, current, SizeGeometry, chs, true}, // cut
 		{"win ", Geometry{120, 4, 17}, 3 << 20, SizeGeometry, chs, false},
+		{"d2v ", Geometry{65535, 16, 255}, current, SizeGeometry, current, true}, // it tells nothing
 	} {
 		r := &recorder{zeros: true}
 		w, err := NewWriter(r, WriterOptions{Size: current})

@@ -12,7 +12,7 @@ type SizeRule uint8
 const (
 	SizeAuto     SizeRule = iota // by the program that made the image: see [Open]
 	SizeCurrent                  // the current size
-	SizeGeometry                 // cylinders times heads times sectors per track
+	SizeGeometry                 // cylinders times heads times sectors per track; the largest geometry tells none
 )
 
 func (r SizeRule) String() string {
@@ -57,6 +57,8 @@ func (f *footers) settleSize(rule SizeRule, room int64, short diskimage.ErrorKin
 	current, geometry := int64(f.currentSize), f.geometry.Size()
 	size, off, field := current, f.off+offCurrentSize, "footer: current size"
 	switch {
+	case rule == SizeGeometry && f.geometry == largest:
+		f.note("the geometry is the largest there is, which tells no size; the footer's current size, %d, was taken", current)
 	case rule == SizeGeometry:
 		size, off, field = geometry, f.off+offCylinders, "footer: disk geometry"
 		if geometry < current {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/diskimage-go/diskimage/vhd"
@@ -33,10 +34,10 @@ func vhdOptions(size formatOption) []formatOption {
 		}},
 		{"block_size", "size", "Block size of a dynamic disk, a power of two between 4k and 2M (default)", func(o *formatOptions, v string) (err error) {
 			if o.vhd.BlockSize, err = parseSize(v); err != nil {
-				return fmt.Errorf("Parameter 'block_size' expects a size")
+				return errors.New("Parameter 'block_size' expects a size")
 			}
 			if n := o.vhd.BlockSize; n < 4<<10 || n > 2<<20 || n&(n-1) != 0 {
-				return fmt.Errorf("Block size must be a power of two between 4k and 2M")
+				return errors.New("Block size must be a power of two between 4k and 2M")
 			}
 			return nil
 		}},
