@@ -30,8 +30,13 @@ type job struct {
 	pipe bool // our command reads the input from a pipe; qemu-img, which cannot, from the file
 }
 
-// stream is what -o says of the VMDK images that products exchange.
-var stream = []string{"-o", "subformat=streamOptimized"}
+// What -o says of the VMDK images that products exchange, and of VHD images
+// whose disk is as large as it is.
+var (
+	stream  = []string{"-o", "subformat=streamOptimized"}
+	dynamic = []string{"-o", "force_size"}
+	fixed   = []string{"-o", "subformat=fixed,force_size"}
+)
 
 var jobs = []job{
 	{"raw to qcow2", "disk.raw", "qcow2", nil, false},
@@ -49,6 +54,10 @@ var jobs = []job{
 	{"raw to streamOptimized", "disk.raw", "vmdk", stream, false},
 	{"monolithicSparse to qcow2", "sparse.vmdk", "qcow2", nil, false},
 	{"qcow2 to monolithicSparse", "plain.qcow2", "vmdk", nil, false},
+	{"dynamic VHD to qcow2", "dynamic.vpc", "qcow2", nil, false},
+	{"qcow2 to dynamic VHD", "plain.qcow2", "vpc", dynamic, false},
+	{"fixed VHD to raw", "fixed.vpc", "raw", nil, false},
+	{"raw to fixed VHD", "disk.raw", "vpc", fixed, false},
 }
 
 // format returns the format of an input, by its name.
@@ -94,6 +103,8 @@ func (b *bench) makeInputs(ctx context.Context, src, tree, size string, results 
 		"zstd.qcow2":  {"-c", "-o", "compression_type=zstd"},
 		"sparse.vmdk": nil,
 		"stream.vmdk": stream,
+		"dynamic.vpc": dynamic,
+		"fixed.vpc":   fixed,
 	} {
 		if !slices.ContainsFunc(results, func(r result) bool { return r.job.from == name }) {
 			continue
@@ -171,7 +182,7 @@ func (b *bench) measure(ctx context.Context, s side, j job, mode string, verify 
 	if !verify {
 		return nil
 	}
-	if j.to != "raw" {
+	if j.to != "raw" && j.to != "vpc" { // those it does not check
 		if _, err := output(ctx, b.reference, "check", "-q", out); err != nil {
 			return err
 		}
