@@ -44,12 +44,16 @@ func openStream(ctx context.Context, r io.Reader, size int64, o OpenOptions, pac
 	if err == nil {
 		src = endsSource{head: first}
 	}
+	format := o.Format
+	refuse := func(msg string) error {
+		return &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: format.String(), Off: -1, Msg: msg}
+	}
+	if format == VHD { // a fixed one is known by its end
+		return nil, refuse(needsRandomAccess)
+	}
 	format, notes, err := decide(src, o.Format, o.RawAnyway)
 	if err != nil {
 		return nil, err
-	}
-	refuse := func(msg string) error {
-		return &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: format.String(), Off: -1, Msg: msg}
 	}
 	switch {
 	case o.Member != "" && format != OVA:
@@ -81,8 +85,10 @@ func openStream(ctx context.Context, r io.Reader, size int64, o OpenOptions, pac
 		}
 		return s, nil
 	}
-	return nil, refuse("where its data is, its tables tell, which may come behind it: give the file's name instead of a stream, or a folder for a copy (--spool)")
+	return nil, refuse(needsRandomAccess)
 }
+
+const needsRandomAccess = "where its data is, its tables tell, which may come behind it: give the file's name instead of a stream, or a folder for a copy (--spool)"
 
 // An endsSource is a long file of which the first and the last bytes are known:
 // the rest reads as zeros.

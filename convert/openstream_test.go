@@ -296,3 +296,11 @@ func ExampleOpenStream() {
 	fmt.Println(report.Size)
 	// Output: 18000
 }
+
+// TestOpenStreamOfVHD: a fixed VHD is known by its end, which a stream comes to
+// last.
+func TestOpenStreamOfVHD(t *testing.T) {
+	_, err := convert.OpenStream(t.Context(), bytes.NewReader(make([]byte, 1<<20)), convert.OpenOptions{Format: convert.VHD})
+	require.ErrorIs(t, err, diskimage.ErrUnsupported)
+	require.ErrorContains(t, err, "--spool")
+}

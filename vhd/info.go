@@ -18,6 +18,7 @@ type Info struct {
 	OriginalSize  uint64    // bytes, when the disk was made
 	CurrentSize   uint64    // bytes, by the footer
 	Geometry      Geometry
+	GeometrySize  int64    // bytes that the geometry covers; 0 of the largest one, which tells no size
 	SizeRule      SizeRule // the field that the disk's Size was taken from: SizeCurrent or SizeGeometry
 	UniqueID      string   // in hexadecimal, as the bytes lie in the file
 	Temporary     bool     // the disk may be deleted when the machine is turned off
@@ -44,6 +45,9 @@ func (d *Disk) Info() Info {
 	}
 	if d.size != int64(f.currentSize) {
 		i.SizeRule = SizeGeometry
+	}
+	if f.geometry != largest {
+		i.GeometrySize = f.geometry.Size()
 	}
 	if d.h == nil {
 		return i

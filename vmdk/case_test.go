@@ -187,3 +187,12 @@ func walk(d diskimage.VirtualDisk) error {
 		off = e.End()
 	}
 }
+
+// alone skips a test of what has no goroutines under the race detector, where
+// it would take long.
+func alone(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("it has no goroutines")
+	}
+}

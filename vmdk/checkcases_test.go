@@ -85,6 +85,7 @@ func TestCheckCases(t *testing.T) {
 
 // TestCheckShapes finds nothing wrong with what is sound.
 func TestCheckShapes(t *testing.T) {
+	alone(t)
 	for name, v := range imagetest.VMDKShapes() {
 		if v.Grain > 128 && (raceEnabled || testing.Short()) {
 			continue // 12 MiB to compress

@@ -89,6 +89,7 @@ func streamShapes() map[string]imagetest.VMDK {
 // TestStreamShapes: every layout gives its guest disk, whatever pieces it
 // comes in.
 func TestStreamShapes(t *testing.T) {
+	alone(t)
 	for name, v := range streamShapes() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -134,6 +135,7 @@ func TestStreamOrder(t *testing.T) {
 // TestStreamCut: a stream that is cut anywhere is an error, at the boundaries
 // of its blocks too.
 func TestStreamCut(t *testing.T) {
+	alone(t)
 	for _, d := range []imagetest.Dialect{imagetest.Exported, imagetest.FrontIndex, imagetest.QEMUStream} {
 		v := imagetest.VMDK{Dialect: d, Grain: 8}
 		for i := range 20 {

@@ -24,6 +24,7 @@ func smallStream(d imagetest.Dialect) imagetest.VMDK {
 
 // TestStreamRules: each rule of the format has an image that breaks it.
 func TestStreamRules(t *testing.T) {
+	alone(t)
 	const (
 		exported = imagetest.Exported
 		front    = imagetest.FrontIndex
