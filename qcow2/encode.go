@@ -38,8 +38,6 @@ type writePlan struct {
 	held    []byte    // streams that were kept back by earlier batches
 	writes  []segment // ascending
 	tables  [][]byte  // among them, to be used again
-	end     int64     // host offset after all that was given so far
-	left    int64     // guest bytes still to come, as far as known
 
 	staging []byte // of Store
 }

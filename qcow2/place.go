@@ -30,15 +30,12 @@ func (w *Writer) Place(b *diskimage.Batch) error {
 	if b.Off < w.next {
 		return w.fail(misuse("the batch at %#x is placed after that at %#x", b.Off, w.next-diskimage.BatchSize))
 	}
-	p.writes, p.tables, p.held, p.end = p.writes[:0], p.tables[:0], p.held[:0], w.cursor
+	p.writes, p.tables, p.held = p.writes[:0], p.tables[:0], p.held[:0]
 	w.next = b.Off + diskimage.BatchSize
 	if len(p.compressed)+len(p.plain)+len(p.zero) > 0 {
 		if err := w.place(p, w.next); err != nil {
 			return w.fail(err)
 		}
-	}
-	if p.left = diskimage.BatchSize; w.size >= 0 {
-		p.left = w.size - b.Off
 	}
 	w.placed++
 	p.step = planPlaced
@@ -82,11 +79,7 @@ func (w *Writer) place(p *writePlan, end int64) error {
 	if err := w.placeTables(p, end); err != nil {
 		return err
 	}
-	if err := w.placeRefcountBlocks(p); err != nil {
-		return err
-	}
-	p.end = w.cursor
-	return nil
+	return w.placeRefcountBlocks(p)
 }
 
 // span returns the number of the first guest cluster that the plan maps, and

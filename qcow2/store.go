@@ -14,9 +14,8 @@ type segment struct {
 }
 
 const (
-	stagingBytes     = 256 << 10
-	directBytes      = 32 << 10 // less is gathered first: copying costs less than a call
-	preallocateBytes = 64 << 20
+	stagingBytes = 256 << 10
+	directBytes  = 32 << 10 // less is gathered first: copying costs less than a call
 )
 
 // write adds to what the plan's Store writes. What was given before and left
@@ -41,7 +40,6 @@ func (w *Writer) Store(ctx context.Context, b *diskimage.Batch) error {
 	if err != nil {
 		return err
 	}
-	w.tellAhead(p)
 	if err := w.store(ctx, p); err != nil {
 		return w.fail(err)
 	}
@@ -100,24 +98,4 @@ func (w *Writer) writeAt(ctx context.Context, data []byte, host int64) error {
 		return fmt.Errorf(Name+": writing %d bytes at %#x: %w", len(data), host, err)
 	}
 	return nil
-}
-
-// tellAhead tells the output what is about to be written.
-func (w *Writer) tellAhead(p *writePlan) {
-	if w.preallocate == nil || len(p.writes) == 0 || p.end <= w.ahead.end.Load() {
-		return
-	}
-	w.ahead.Lock()
-	defer w.ahead.Unlock()
-	from := w.ahead.end.Load()
-	if p.end <= from {
-		return
-	}
-	more := min(p.left, preallocateBytes)
-	if w.o.Compression != diskimage.Plain {
-		more /= 4
-	}
-	end := w.alignUp(p.end + more)
-	w.preallocate(from, end-from)
-	w.ahead.end.Store(end)
 }

@@ -62,12 +62,7 @@ type Writer struct {
 	placed  int64
 
 	// Of Store.
-	stored      atomic.Int64
-	preallocate func(off, n int64) // nil where there is nothing to tell
-	ahead       struct {
-		sync.Mutex
-		end atomic.Int64 // up to where the output was told
-	}
+	stored atomic.Int64
 }
 
 type writerState uint8
@@ -87,8 +82,8 @@ var (
 )
 
 // NewWriter returns a Writer that builds an image in out, of whose optional
-// abilities it uses [diskimage.Truncater], [diskimage.Syncer],
-// [diskimage.Preallocator] and [diskimage.ZeroFiller]. It writes nothing yet.
+// abilities it uses [diskimage.Truncater], [diskimage.Syncer]
+// and [diskimage.ZeroFiller]. It writes nothing yet.
 //
 // A bad option is an error of kind [diskimage.ErrUnsupported]; a disk that is
 // too large for the cluster size one of kind [diskimage.ErrLimit].
@@ -127,11 +122,6 @@ func NewWriter(out diskimage.Output, o WriterOptions) (*Writer, error) {
 		w.zeroFilled = z.ZeroFilled()
 	}
 	w.zeros = make([]byte, w.zeroBytes())
-	if _, ok := out.(diskimage.Truncater); ok { // what was too much must be cut
-		if p, ok := out.(diskimage.Preallocator); ok {
-			w.preallocate = p.Preallocate
-		}
-	}
 	return w, nil
 }
 

@@ -35,7 +35,6 @@ type writePlan struct {
 	// Of Place.
 	writes []segment // ascending in each file
 	tables []byte    // what they point to, besides the runs and the arena
-	left   int64     // guest bytes still to come
 
 	staging []byte // of Store
 }

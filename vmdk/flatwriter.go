@@ -26,7 +26,6 @@ func (w *Writer) newFlatSet() (layout, error) {
 	l := &flatSet{extentSet: s, holes: !w.o.AllocateZeros, size: w.size}
 	for i, f := range s.files {
 		f.end = s.size(i)
-		f.preallocate = nil                         // it would fill the holes
 		_, truncates := f.out.(diskimage.Truncater) // so that a hole can be the end
 		l.holes = l.holes && f.zeroFilled && truncates
 	}

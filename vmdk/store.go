@@ -3,8 +3,6 @@ package vmdk
 import (
 	"context"
 	"fmt"
-	"sync"
-	"sync/atomic"
 
 	"github.com/diskimage-go/diskimage"
 )
@@ -15,23 +13,12 @@ type outFile struct {
 	zeroFilled bool // what is never written reads as zeros
 
 	end int64 // its length, as far as space was given: of Place and Finish
-
-	preallocate func(off, n int64) // nil where there is nothing to tell
-	ahead       struct {
-		sync.Mutex
-		end atomic.Int64 // up to where the output was told
-	}
 }
 
 func newOutFile(out diskimage.Output) *outFile {
 	f := &outFile{out: out}
 	if z, ok := out.(diskimage.ZeroFiller); ok {
 		f.zeroFilled = z.ZeroFilled()
-	}
-	if _, ok := out.(diskimage.Truncater); ok { // what was too much must be cut
-		if p, ok := out.(diskimage.Preallocator); ok {
-			f.preallocate = p.Preallocate
-		}
 	}
 	return f
 }
@@ -45,9 +32,8 @@ type segment struct {
 }
 
 const (
-	stagingBytes     = 256 << 10
-	directBytes      = 32 << 10 // less is gathered first: copying costs less than a call
-	preallocateBytes = 64 << 20
+	stagingBytes = 256 << 10
+	directBytes  = 32 << 10 // less is gathered first: copying costs less than a call
 )
 
 // write adds to what the plan's Store writes.
@@ -72,7 +58,6 @@ func (w *Writer) Store(ctx context.Context, b *diskimage.Batch) error {
 	if err != nil {
 		return err
 	}
-	w.tellAhead(p)
 	if err := p.store(ctx); err != nil {
 		return w.fail(err)
 	}
@@ -148,35 +133,6 @@ func (f *outFile) writeAt(ctx context.Context, data []byte, host int64) error {
 		return fmt.Errorf(Name+": writing %d bytes at %#x: %w", len(data), host, err)
 	}
 	return nil
-}
-
-// tellAhead tells the file that the plan ends in what is about to be written.
-func (w *Writer) tellAhead(p *writePlan) {
-	if len(p.writes) == 0 {
-		return
-	}
-	last := &p.writes[len(p.writes)-1]
-	more := min(p.left, preallocateBytes)
-	if w.compress {
-		more /= 4
-	}
-	last.file.tellAhead(last.host+int64(len(last.data)), more)
-}
-
-// tellAhead tells the output, whenever end comes to where it was told before,
-// that more bytes are about to be written behind it.
-func (f *outFile) tellAhead(end, more int64) {
-	if f.preallocate == nil || end <= f.ahead.end.Load() {
-		return
-	}
-	f.ahead.Lock()
-	defer f.ahead.Unlock()
-	from := f.ahead.end.Load()
-	if end <= from {
-		return
-	}
-	f.preallocate(from, end+more-from)
-	f.ahead.end.Store(end + more)
 }
 
 // finishFiles writes what is left of the image, sets the lengths of its files,

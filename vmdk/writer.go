@@ -118,8 +118,8 @@ var (
 )
 
 // NewWriter returns a Writer that builds an image in out, of whose optional
-// abilities it uses [diskimage.Truncater], [diskimage.Syncer],
-// [diskimage.Preallocator] and [diskimage.ZeroFiller]. It writes nothing yet,
+// abilities it uses [diskimage.Truncater], [diskimage.Syncer]
+// and [diskimage.ZeroFiller]. It writes nothing yet,
 // but has o.Creator make the further files of an image of several (see
 // [ExtentNames]); out is that of the descriptor then.
 //
