@@ -42,6 +42,7 @@ func TestWriterAgainstPeers(t *testing.T) {
 				}
 				t.Parallel()
 				guest := patchwork(uint64(size), size)
+				o := o // the others run at the same time
 				o.Size = size
 				file := write(t, o, guest)
 				path := save(t, "disk.vhd", file)
