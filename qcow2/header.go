@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/fault"
 )
 
 // A header is the image header with its extensions and the backing file's
@@ -319,20 +320,13 @@ func (h *header) decodeBackingName(cluster []byte) error {
 
 // fail returns an [diskimage.Error] of this format.
 func fail(kind diskimage.ErrorKind, off int64, field, format string, args ...any) error {
-	return &diskimage.Error{Kind: kind, Format: Name, Off: off, Field: field, Msg: fmt.Sprintf(format, args...)}
+	return fault.New(Name, kind, off, field, format, args...)
 }
 
 // readFull fills p from offset off of src. field names what is read, in the
 // error for a file that ends too early.
 func readFull(src io.ReaderAt, p []byte, off int64, field string) error {
-	n, err := src.ReadAt(p, off)
-	switch {
-	case n == len(p):
-		return nil
-	case err == nil || err == io.EOF:
-		return fail(diskimage.ErrTruncated, off, field, "the file ends at %#x, after %d of %d bytes", off+int64(n), n, len(p))
-	}
-	return fmt.Errorf("%s: %s: reading %d bytes at %#x: %w", Name, field, len(p), off, err)
+	return fault.ReadFull(Name, src, p, off, field)
 }
 
 func onOff(set bool) string {
@@ -344,11 +338,5 @@ func onOff(set bool) string {
 
 // within says in err's field which object the field belongs to.
 func within(err error, format string, args ...any) error {
-	object := fmt.Sprintf(format, args...)
-	if e, ok := err.(*diskimage.Error); ok {
-		inner := *e
-		inner.Field = object + ": " + e.Field
-		return &inner
-	}
-	return fmt.Errorf("%s: %s: %w", Name, object, err)
+	return fault.Within(Name, err, format, args...)
 }

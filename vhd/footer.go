@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/fault"
 )
 
 // A footer is a hard disk footer, or the copy of one that stands at the front
@@ -216,18 +217,11 @@ func (f *footer) sameDisk(g *footer) bool {
 
 // fail returns an error of this format.
 func fail(kind diskimage.ErrorKind, off int64, field, format string, args ...any) error {
-	return &diskimage.Error{Kind: kind, Format: Name, Off: off, Field: field, Msg: fmt.Sprintf(format, args...)}
+	return fault.New(Name, kind, off, field, format, args...)
 }
 
 // readFull fills p from offset off of src. field names what is read, in the
 // error for a file that ends too early.
 func readFull(src io.ReaderAt, p []byte, off int64, field string) error {
-	n, err := src.ReadAt(p, off)
-	switch {
-	case n == len(p):
-		return nil
-	case err == nil || err == io.EOF:
-		return fail(diskimage.ErrTruncated, off, field, "the file ends at %#x, after %d of %d bytes", off+int64(n), n, len(p))
-	}
-	return fmt.Errorf("%s: %s: reading %d bytes at %#x: %w", Name, field, len(p), off, err)
+	return fault.ReadFull(Name, src, p, off, field)
 }
