@@ -81,8 +81,8 @@ type Creator interface {
 // once, in ascending order of Place, and the first bytes last; concurrent
 // calls of Store arrive in any order.
 //
-// What else an Output can do it says by implementing [Truncater], [Syncer],
-// [Preallocator] or [ZeroFiller].
+// What else an Output can do it says by implementing [Truncater], [Syncer] or
+// [ZeroFiller].
 type Output interface {
 	io.WriterAt
 }
@@ -95,12 +95,6 @@ type Truncater interface {
 // A Syncer is an Output that can be made durable.
 type Syncer interface {
 	Sync() error
-}
-
-// A Preallocator is an Output that can be told what is about to be written,
-// which then goes faster. It is a hint: there is no error.
-type Preallocator interface {
-	Preallocate(off, n int64)
 }
 
 // A ZeroFiller says whether bytes that were never written read as zeros: true

@@ -201,12 +201,6 @@ func (m *meter) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (m *meter) Preallocate(off, n int64) {
-	if p, ok := m.out.(diskimage.Preallocator); ok {
-		p.Preallocate(off, n)
-	}
-}
-
 func (m *meter) ZeroFilled() bool {
 	z, ok := m.out.(diskimage.ZeroFiller)
 	return ok && z.ZeroFilled()

@@ -21,7 +21,6 @@ type plan struct {
 	from, to int64  // host range that the batch fills
 	bitmaps  []byte // memory of the sector bitmaps
 	writes   []run
-	ahead    []region // of full blocks, to be allocated at once
 }
 
 // A piece is a run of guest bytes of one block that have to be in the image.
@@ -157,7 +156,7 @@ func (w *Writer) Place(b *diskimage.Batch) error {
 		return misplaced("batch", b.Off, b.Len)
 	}
 	w.batches = b.Off + b.Len
-	p.writes, p.bitmaps, p.ahead = p.writes[:0], p.bitmaps[:0], p.ahead[:0]
+	p.writes, p.bitmaps = p.writes[:0], p.bitmaps[:0]
 	p.from = w.cursor
 	if len(p.pieces) > 0 {
 		w.content.Write(p.content[:])
@@ -209,14 +208,8 @@ func (w *Writer) placeBlocks(b *diskimage.Batch, p *plan) error {
 		w.table[off/w.o.BlockSize] = uint32(start / sectorSize)
 		w.cursor = data + w.o.BlockSize
 		p.writes = append(p.writes, run{start, w.bitmapOf(p, off, pieces[:n])})
-		var full int64
 		for _, piece := range pieces[:n] {
 			p.put(data+piece.off-off, piece)
-			full += int64(len(piece.data))
-		}
-		// One that is nearly full is no loss, and is written faster.
-		if full >= w.o.BlockSize-w.o.BlockSize/8 && w.preallocate != nil {
-			p.ahead = append(p.ahead, region{off: start, end: w.cursor})
 		}
 		pieces = pieces[n:]
 	}
@@ -251,9 +244,6 @@ func (w *Writer) Store(ctx context.Context, b *diskimage.Batch) error {
 	p, err := planOf(b)
 	if err != nil {
 		return err
-	}
-	for _, a := range p.ahead {
-		w.preallocate(a.off, a.end-a.off)
 	}
 	at := p.from
 	for _, r := range p.writes {

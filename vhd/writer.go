@@ -39,8 +39,6 @@ type Writer struct {
 	done    bool
 	locator []byte // the parent's name
 
-	preallocate func(off, n int64) // nil: not known
-
 	// Of Place, which is called one at a time.
 	table   []uint32
 	batches int64     // the end of the last batch that was placed
@@ -79,9 +77,6 @@ func NewWriter(out diskimage.Output, o WriterOptions) (*Writer, error) {
 		if err := w.planFront(); err != nil {
 			return nil, err
 		}
-	}
-	if p, ok := out.(diskimage.Preallocator); ok && w.sparse {
-		w.preallocate = p.Preallocate
 	}
 	w.seed()
 	return w, nil

@@ -24,9 +24,9 @@
 //     that outlives the file's closing, which comes before the rename so that
 //     errors that only closing tells are not lost. Where the file system has no
 //     locks, leftovers are kept.
-//   - Linux: space is allocated ahead by fallocate(2); the kernel is told to
-//     start writing early, so that the sync at the end finds little left to
-//     do; a block device that is in use (mounted, in an array) is refused.
+//   - Linux: the kernel is told to start writing early, so that the sync at the
+//     end finds little left to do; a block device that is in use (mounted, in
+//     an array) is refused.
 //   - Windows: an open file cannot be removed, which serves as the lock; it is
 //     closed, then renamed over the old one, which MoveFileEx does in one step
 //     on NTFS. Folders cannot be synced.
@@ -56,8 +56,8 @@ type Options struct {
 	Unsynced bool        // nothing is done for durability: Sync and Commit do not wait for the disk; false
 }
 
-// A File is on its way to its final name. WriteAt, ReadAt and Preallocate are
-// safe for concurrent use; the rest is not, and comes after them.
+// A File is on its way to its final name. WriteAt and ReadAt are safe for
+// concurrent use; the rest is not, and comes after them.
 type File struct {
 	f        *os.File
 	lock     *os.File // holds the lock; nil where there is none
@@ -70,16 +70,14 @@ type File struct {
 	done     bool
 	dirty    atomic.Bool
 	written  atomic.Int64 // bytes, of all calls of WriteAt
-	noPrealloc
 }
 
 var (
-	_ diskimage.Output       = (*File)(nil)
-	_ diskimage.Truncater    = (*File)(nil)
-	_ diskimage.Syncer       = (*File)(nil)
-	_ diskimage.Preallocator = (*File)(nil)
-	_ diskimage.ZeroFiller   = (*File)(nil)
-	_ io.ReaderAt            = (*File)(nil)
+	_ diskimage.Output     = (*File)(nil)
+	_ diskimage.Truncater  = (*File)(nil)
+	_ diskimage.Syncer     = (*File)(nil)
+	_ diskimage.ZeroFiller = (*File)(nil)
+	_ io.ReaderAt          = (*File)(nil)
 )
 
 // Create starts the file that Commit will give the name name. Leftovers of the

@@ -62,7 +62,6 @@ func TestNewFile(t *testing.T) {
 		require.Equal(t, filepath.Join(dir, list[0]), f.Name())
 
 		put(t, f, "0123456789")
-		f.Preallocate(10, 1<<20)
 		require.NoError(t, f.Truncate(5))
 		p := make([]byte, 5)
 		_, err := f.ReadAt(p, 0)

@@ -41,29 +41,11 @@ func TestFullDisk(t *testing.T) {
 	name := filepath.Join(dir, "a")
 	require.NoError(t, os.WriteFile(name, []byte("old"), 0o666))
 	f := create(t, name, Options{})
-	f.Preallocate(0, 64<<20)
-	require.True(t, f.refused.Load(), "it is not tried again")
 	_, err := f.WriteAt(make([]byte, 2<<20), 0)
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.NoError(t, f.Abort())
 	require.Equal(t, "old", content(t, name))
 	require.Equal(t, []string{"a"}, entries(t, dir))
-}
-
-// TestPreallocatedSpaceIsGivenBack by Truncate to the true end.
-func TestPreallocatedSpaceIsGivenBack(t *testing.T) {
-	f := create(t, filepath.Join(t.TempDir(), "a"), Options{Unsynced: true})
-	f.Preallocate(0, 8<<20)
-	if f.refused.Load() {
-		t.Skip("no fallocate(2) here")
-	}
-	put(t, f, "x")
-	require.NoError(t, f.Truncate(4096))
-	require.NoError(t, f.Commit())
-	info, err := os.Stat(f.Target())
-	require.NoError(t, err)
-	require.EqualValues(t, 4096, info.Size())
-	require.Less(t, info.Sys().(*syscall.Stat_t).Blocks*512, int64(1<<20))
 }
 
 func TestBlockDevice(t *testing.T) {
@@ -93,7 +75,6 @@ func TestBlockDevice(t *testing.T) {
 	require.True(t, f.InPlace())
 	require.False(t, f.ZeroFilled())
 	require.Equal(t, dev, f.Name())
-	f.Preallocate(0, 1<<20)
 	put(t, f, "new")
 	require.NoError(t, f.Truncate(1<<20))
 	require.ErrorContains(t, f.Truncate(1<<20+1), "the image needs 1048577 bytes, the block device has 1048576")
