@@ -3,6 +3,7 @@ package qcow2
 import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/codec"
+	"github.com/diskimage-go/diskimage/internal/imagefile"
 	"github.com/diskimage-go/diskimage/internal/zero"
 )
 
@@ -34,12 +35,10 @@ type writePlan struct {
 	arena      []byte // the streams of compressed
 
 	// Of Place.
-	packing []piece   // scratch
-	held    []byte    // streams that were kept back by earlier batches
-	writes  []segment // ascending
-	tables  [][]byte  // among them, to be used again
-
-	staging []byte // of Store
+	packing []piece          // scratch
+	held    []byte           // streams that were kept back by earlier batches
+	writes  imagefile.Writes // ascending
+	tables  [][]byte         // among them, to be used again
 }
 
 type planStep uint8
@@ -89,12 +88,12 @@ func (w *Writer) Encode(b *diskimage.Batch) error {
 	var enc *codec.Encoder
 	if w.o.Compression != diskimage.Plain {
 		var ok bool
-		if enc, ok = w.encoders.get(); !ok {
+		if enc, ok = w.encoders.Get(); !ok {
 			if enc, err = w.newEncoder(); err != nil {
 				return w.fail(err)
 			}
 		}
-		defer w.encoders.put(enc)
+		defer w.encoders.Put(enc)
 	}
 
 	between := w.o.AllocateZeros && w.o.BackingFile == ""
@@ -190,16 +189,11 @@ func (w *Writer) encodeCluster(p *writePlan, enc *codec.Encoder, cluster int64, 
 		p.arena = p.arena[:start]
 	}
 	if n := len(p.plain); n > 0 {
-		if last := &p.plain[n-1]; last.cluster+last.n == cluster && follows(last.data, data) {
+		if last := &p.plain[n-1]; last.cluster+last.n == cluster && imagefile.Follows(last.data, data) {
 			last.n++
 			last.data = last.data[:len(last.data)+len(data)]
 			return
 		}
 	}
 	p.plain = append(p.plain, run{cluster: cluster, n: 1, data: data})
-}
-
-// follows reports whether b lies right behind a in memory that a reaches over.
-func follows(a, b []byte) bool {
-	return len(b) > 0 && cap(a)-len(a) >= len(b) && &a[:len(a)+1][len(a)] == &b[0]
 }

@@ -3,7 +3,6 @@ package qcow2
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 
 	"github.com/diskimage-go/diskimage"
 )
@@ -39,35 +38,16 @@ func (w *Writer) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := w.store(ctx, p); err != nil {
+	if err := p.writes.Store(ctx); err != nil {
 		return err
 	}
-	if t, ok := w.out.(diskimage.Truncater); ok {
-		if err := t.Truncate(w.cursor); err != nil {
-			return fmt.Errorf(Name+": setting the length to %d: %w", w.cursor, err)
-		}
-	}
-	if err := w.sync(ctx); err != nil {
+	if err := w.file.Close(ctx, w.cursor); err != nil {
 		return err
 	}
-	if err := w.writeAt(ctx, header, 0); err != nil {
+	if err := w.file.WriteAt(ctx, header, 0); err != nil {
 		return err
 	}
-	return w.sync(ctx)
-}
-
-func (w *Writer) sync(ctx context.Context) error {
-	s, ok := w.out.(diskimage.Syncer)
-	if !ok {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := s.Sync(); err != nil {
-		return fmt.Errorf(Name+": syncing: %w", err)
-	}
-	return nil
+	return w.file.Sync(ctx)
 }
 
 // placeRest places what was kept back, the open L2 tables, the L1 table, the

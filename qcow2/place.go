@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/freelist"
 )
 
 const (
@@ -30,7 +31,8 @@ func (w *Writer) Place(b *diskimage.Batch) error {
 	if b.Off < w.next {
 		return w.fail(misuse("the batch at %#x is placed after that at %#x", b.Off, w.next-diskimage.BatchSize))
 	}
-	p.writes, p.tables, p.held = p.writes[:0], p.tables[:0], p.held[:0]
+	p.writes.Reset()
+	p.tables, p.held = p.tables[:0], p.held[:0]
 	w.next = b.Off + diskimage.BatchSize
 	if len(p.compressed)+len(p.plain)+len(p.zero) > 0 {
 		if err := w.place(p, w.next); err != nil {
@@ -138,8 +140,8 @@ func (w *Writer) table(cluster int64) *l2Table {
 // tableBuffer returns a cluster of zeros.
 func (w *Writer) tableBuffer() []byte { return clusterOfZeros(&w.buffers, w.clusterSize()) }
 
-func clusterOfZeros(from *free[[]byte], size int64) []byte {
-	b, ok := from.get()
+func clusterOfZeros(from *freelist.List[[]byte], size int64) []byte {
+	b, ok := from.Get()
 	if !ok {
 		return make([]byte, size)
 	}

@@ -5,20 +5,21 @@ import (
 	"fmt"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/freelist"
 )
 
 // A refcountWriter counts host clusters in ascending order. It holds the blocks that
 // are still open, encoded, and the table.
 type refcountWriter struct {
 	geometry
-	max     uint64        // what a count can be
-	closed  int64         // how many blocks are closed, and in the table
-	open    [][]byte      // the blocks from there on
-	table   []byte        // an entry for each closed block
-	buffers *free[[]byte] // for blocks
+	max     uint64                 // what a count can be
+	closed  int64                  // how many blocks are closed, and in the table
+	open    [][]byte               // the blocks from there on
+	table   []byte                 // an entry for each closed block
+	buffers *freelist.List[[]byte] // for blocks
 }
 
-func newRefcountWriter(g geometry, buffers *free[[]byte]) refcountWriter {
+func newRefcountWriter(g geometry, buffers *freelist.List[[]byte]) refcountWriter {
 	return refcountWriter{geometry: g, max: 1<<(1<<g.refcountOrder) - 1, buffers: buffers} // 2^64 - 1 of 64 bits
 }
 

@@ -2,11 +2,12 @@ package qcow2
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/codec"
+	"github.com/diskimage-go/diskimage/internal/freelist"
+	"github.com/diskimage-go/diskimage/internal/imagefile"
 )
 
 // A Writer builds a QCOW2 image. It is a [diskimage.Writer], a
@@ -33,21 +34,20 @@ import (
 // The bytes depend on the options and the batches alone; a batch that holds
 // nothing but zeros leaves no trace, as if it had not been placed.
 type Writer struct {
-	out diskimage.Output
-	o   WriterOptions
+	file imagefile.File
+	o    WriterOptions
 	geometry
 	size  int64 // guest bytes, a multiple of 512; -1: not known yet
 	notes []diskimage.Note
 
-	zeros      []byte // zeros to be written, shared and never changed; see zeroBytes
-	zeroFilled bool   // what is never written reads as zeros
-	packLimit  int    // the longest stream that is worth storing instead of the cluster
+	zeros     []byte // zeros to be written, shared and never changed; see zeroBytes
+	packLimit int    // the longest stream that is worth storing instead of the cluster
 
 	state  writerState
 	failed atomic.Pointer[error] // why a step has failed: only Abort is left
 
-	encoders free[*codec.Encoder]
-	buffers  free[[]byte] // for tables: a cluster each
+	encoders freelist.List[*codec.Encoder]
+	buffers  freelist.List[[]byte] // for tables: a cluster each
 
 	// Of Place and Finish, one call at a time.
 	cursor  int64 // host offset of the next byte to give
@@ -92,7 +92,7 @@ func NewWriter(out diskimage.Output, o WriterOptions) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{out: out, o: o, geometry: o.geometry(), size: -1}
+	w := &Writer{file: imagefile.New(Name, out), o: o, geometry: o.geometry(), size: -1}
 	w.packLimit = int(w.clusterSize() - sectorSize)
 	if w.clusterSize() == sectorSize {
 		w.packLimit = sectorSize - 1
@@ -116,10 +116,7 @@ func NewWriter(out diskimage.Output, o WriterOptions) (*Writer, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.encoders.put(enc)
-	}
-	if z, ok := out.(diskimage.ZeroFiller); ok {
-		w.zeroFilled = z.ZeroFilled()
+		w.encoders.Put(enc)
 	}
 	w.zeros = make([]byte, w.zeroBytes())
 	return w, nil
@@ -131,7 +128,7 @@ func (w *Writer) zeroBytes() int64 {
 	switch {
 	case w.o.AllocateZeros, w.o.BackingFile != "" && w.o.Version == 2:
 		return diskimage.BatchSize
-	case w.zeroFilled:
+	case w.file.ZeroFilled():
 		return 0
 	}
 	return w.clusterSize()
@@ -220,28 +217,4 @@ func (w *Writer) afterFailure() error {
 // [diskimage.Writer].
 func misuse(format string, args ...any) error {
 	return fmt.Errorf(Name+": writer: "+format, args...)
-}
-
-// A free is a list of things to be used again, safe for concurrent use. Unlike
-// a sync.Pool it never forgets.
-type free[T any] struct {
-	mu   sync.Mutex
-	list []T
-}
-
-func (f *free[T]) get() (v T, ok bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := len(f.list) - 1
-	if n < 0 {
-		return v, false
-	}
-	v, f.list = f.list[n], f.list[:n]
-	return v, true
-}
-
-func (f *free[T]) put(v ...T) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.list = append(f.list, v...)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/freelist"
 )
 
 func TestWriterOptionErrors(t *testing.T) {
@@ -213,7 +214,7 @@ func TestWriterRefcountTableLimit(t *testing.T) {
 // No count passes what its width holds.
 func TestRefcountWidths(t *testing.T) {
 	for order := range uint(maxRefcountOrder + 1) {
-		var buffers free[[]byte]
+		var buffers freelist.List[[]byte]
 		r := newRefcountWriter(geometry{clusterBits: 9, refcountOrder: order}, &buffers)
 		require.Equal(t, uint64(math.MaxUint64)>>(64-1<<order), r.max)
 		n := min(r.max, 1000)

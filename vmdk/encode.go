@@ -6,6 +6,7 @@ import (
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/adler32"
 	"github.com/diskimage-go/diskimage/internal/codec"
+	"github.com/diskimage-go/diskimage/internal/imagefile"
 	"github.com/diskimage-go/diskimage/internal/zero"
 )
 
@@ -33,10 +34,8 @@ type writePlan struct {
 	arena  []byte // the pieces, one behind the other
 
 	// Of Place.
-	writes []segment // ascending in each file
-	tables []byte    // what they point to, besides the runs and the arena
-
-	staging []byte // of Store
+	writes imagefile.Writes // ascending in each file
+	tables []byte           // what they point to, besides the runs and the arena
 }
 
 type planStep uint8
@@ -96,12 +95,12 @@ func (w *Writer) Encode(b *diskimage.Batch) error {
 	var enc *codec.Encoder
 	if w.compress {
 		var ok bool
-		if enc, ok = w.encoders.get(); !ok {
+		if enc, ok = w.encoders.Get(); !ok {
 			if enc, err = w.newEncoder(); err != nil {
 				return w.fail(err)
 			}
 		}
-		defer w.encoders.put(enc)
+		defer w.encoders.Put(enc)
 	}
 
 	between := w.o.AllocateZeros && w.o.ParentHint == ""
@@ -204,7 +203,7 @@ func (w *Writer) encodeStored(p *writePlan, enc *codec.Encoder, off int64, data 
 // and in memory.
 func (p *writePlan) addRun(off int64, data []byte) {
 	if n := len(p.runs); n > 0 {
-		if last := &p.runs[n-1]; last.off+last.n == off && follows(last.data, data) {
+		if last := &p.runs[n-1]; last.off+last.n == off && imagefile.Follows(last.data, data) {
 			last.n += int64(len(data))
 			last.data = last.data[:len(last.data)+len(data)]
 			return
@@ -234,11 +233,6 @@ func (p *writePlan) end(off int64, start int, adler uint32) {
 
 // zeroSector is what fills a sector up. It is never written to.
 var zeroSector [sectorSize]byte
-
-// follows reports whether b lies right behind a in memory that a reaches over.
-func follows(a, b []byte) bool {
-	return len(a) > 0 && len(b) > 0 && cap(a)-len(a) >= len(b) && &a[:len(a)+1][len(a)] == &b[0]
-}
 
 // roundUp returns the first multiple of unit, a power of two, at n or after it.
 func roundUp(n, unit int64) int64 { return (n + unit - 1) &^ (unit - 1) }

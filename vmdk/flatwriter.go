@@ -1,9 +1,6 @@
 package vmdk
 
-import (
-	"github.com/diskimage-go/diskimage"
-	"github.com/diskimage-go/diskimage/internal/zero"
-)
+import "github.com/diskimage-go/diskimage/internal/zero"
 
 // flatUnit is what runs of zeros are left out in: a page, and the block of
 // most file systems.
@@ -26,8 +23,7 @@ func (w *Writer) newFlatSet() (layout, error) {
 	l := &flatSet{extentSet: s, holes: !w.o.AllocateZeros, size: w.size}
 	for i, f := range s.files {
 		f.end = s.size(i)
-		_, truncates := f.out.(diskimage.Truncater) // so that a hole can be the end
-		l.holes = l.holes && f.zeroFilled && truncates
+		l.holes = l.holes && f.ZeroFilled() && f.Truncates() // so that a hole can be the end
 	}
 	return l, nil
 }
@@ -46,7 +42,7 @@ func (l *flatSet) place(p *writePlan, _ int64) error {
 		}
 		l.fill(p, r.off)
 		i, host := l.locate(r.off)
-		p.write(l.files[i], host, data)
+		p.writes.Add(&l.files[i].File, host, data)
 		l.placed = r.off + int64(len(data))
 	}
 	return nil
@@ -62,7 +58,7 @@ func (l *flatSet) fill(p *writePlan, to int64) {
 	for !l.holes && l.placed < to {
 		i, host := l.locate(l.placed)
 		n := min(to-l.placed, l.extentSet.size(i)-host)
-		p.writeZeros(l.files[i], host, n)
+		p.writes.AddZeros(&l.files[i].File, host, n)
 		l.placed += n
 	}
 }

@@ -11,7 +11,8 @@ func (w *Writer) Place(b *diskimage.Batch) error {
 	if b.Off < w.next {
 		return w.fail(misuse("the batch at %#x is placed after that at %#x", b.Off, w.next-diskimage.BatchSize))
 	}
-	p.writes, p.tables = p.writes[:0], p.tables[:0]
+	p.writes.Reset()
+	p.tables = p.tables[:0]
 	w.next = b.Off + diskimage.BatchSize
 	if end := p.dataEnd(w.unit()); end > 0 {
 		if end > roundUp(w.size, w.unit()) {

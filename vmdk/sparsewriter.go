@@ -76,7 +76,7 @@ func (e *sparseExtent) add(p *writePlan, r run) error {
 			return errFileLimit()
 		}
 		entry, step = uint32(e.file.end/sectorSize), uint32(e.grainSize/sectorSize)
-		p.write(e.file, e.file.end, r.data)
+		p.writes.Add(&e.file.File, e.file.end, r.data)
 		e.file.end += r.n
 	}
 	for i := r.off / e.grainSize; i < (r.off+r.n)/e.grainSize; i++ {

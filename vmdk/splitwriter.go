@@ -53,7 +53,7 @@ func (l *splitSet) finish(p *writePlan) ([]byte, error) {
 func (l *splitSet) pass(p *writePlan, i int) error {
 	for ; l.next < i; l.next++ {
 		if l.current != nil {
-			p.write(l.current.file, 0, l.current.front)
+			p.writes.Add(&l.current.file.File, 0, l.current.front)
 			l.current = nil
 			continue
 		}
@@ -66,7 +66,7 @@ func (l *splitSet) pass(p *writePlan, i int) error {
 			l.empty, l.emptyOf = e.front, size
 		}
 		f.end = int64(len(l.empty))
-		p.write(f, 0, l.empty)
+		p.writes.Add(&f.File, 0, l.empty)
 	}
 	return nil
 }

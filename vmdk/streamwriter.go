@@ -135,7 +135,7 @@ func (l *streamOptimized) add(p *writePlan, data []byte) error {
 	if l.file.end > maxSparseBytes-int64(len(data)) {
 		return errFileLimit()
 	}
-	p.write(l.file, l.file.end, data)
+	p.writes.Add(&l.file.File, l.file.end, data)
 	l.file.end += int64(len(data))
 	return nil
 }

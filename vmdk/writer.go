@@ -3,11 +3,11 @@ package vmdk
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/codec"
+	"github.com/diskimage-go/diskimage/internal/freelist"
 )
 
 // A Writer builds a VMDK image of any [Subformat]. It is a [diskimage.Writer],
@@ -75,7 +75,7 @@ type Writer struct {
 	state  writerState
 	failed atomic.Pointer[error] // why a step has failed: only Abort is left
 
-	encoders free[*codec.Encoder]
+	encoders freelist.List[*codec.Encoder]
 
 	// Of Place and Finish, one call at a time.
 	next   int64 // the guest offset that the next batch starts at, at least
@@ -94,7 +94,7 @@ type layout interface {
 	prefix() int64
 
 	// place gives the pieces of an encoded batch that starts at guest offset
-	// off their places, and says with writePlan.write what goes where.
+	// off their places, and says with writePlan.writes what goes where.
 	place(p *writePlan, off int64) error
 
 	// finish does the same with what is left, but for the first file's prefix,
@@ -152,7 +152,7 @@ func NewWriter(out diskimage.Output, o WriterOptions) (*Writer, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.encoders.put(enc)
+		w.encoders.Put(enc)
 	}
 	if o.AllocateZeros || o.ParentHint != "" && !o.ZeroedGrains {
 		w.zeros = make([]byte, diskimage.BatchSize)
@@ -251,28 +251,4 @@ func (w *Writer) afterFailure() error {
 // [diskimage.Writer].
 func misuse(format string, args ...any) error {
 	return fmt.Errorf(Name+": writer: "+format, args...)
-}
-
-// A free is a list of things to be used again, safe for concurrent use. Unlike
-// a sync.Pool it never forgets.
-type free[T any] struct {
-	mu   sync.Mutex
-	list []T
-}
-
-func (f *free[T]) get() (v T, ok bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := len(f.list) - 1
-	if n < 0 {
-		return v, false
-	}
-	v, f.list = f.list[n], f.list[:n]
-	return v, true
-}
-
-func (f *free[T]) put(v ...T) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.list = append(f.list, v...)
 }
