@@ -13,6 +13,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/codec"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/peer"
 	"github.com/diskimage-go/diskimage/internal/zero"
 )
@@ -146,7 +147,7 @@ func TestWriterBacking(t *testing.T) {
 			b := w.NewBatch()
 			for off := int64(0); off < size; off += diskimage.BatchSize {
 				b.Reset(off, min(diskimage.BatchSize, size-off))
-				fill(b, guest, w.Unit())
+				disktest.Fill(b, guest, w.Unit())
 				switch off { // the second half of the first batch shows what is below; the second batch is said to be zeros
 				case 0:
 					half := int64(diskimage.BatchSize / 2)
@@ -210,7 +211,7 @@ func TestWriterMoves(t *testing.T) {
 		moved := 0
 		for off := int64(0); off < size; off += diskimage.BatchSize {
 			b.Reset(off, min(diskimage.BatchSize, size-off))
-			fill(b, guest, cluster)
+			disktest.Fill(b, guest, cluster)
 			for i := range b.Blocks {
 				blk := &b.Blocks[i]
 				stream := coder.Encode(nil, blk.Data)
@@ -244,7 +245,7 @@ func TestWriterSkippedBatches(t *testing.T) {
 	b := w.NewBatch()
 	for off := int64(0); off < size; off += diskimage.BatchSize {
 		b.Reset(off, diskimage.BatchSize)
-		fill(b, guest, cluster)
+		disktest.Fill(b, guest, cluster)
 		if zero.Is(b.Buf) {
 			if off%(4<<20) == 0 {
 				continue

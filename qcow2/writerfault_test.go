@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/freelist"
 )
 
@@ -194,7 +195,7 @@ func TestWriterFaults(t *testing.T) {
 	require.NoError(t, err)
 	b := w.NewBatch()
 	b.Reset(0, diskimage.BatchSize)
-	fill(b, guest, cluster)
+	disktest.Fill(b, guest, cluster)
 	require.NoError(t, w.Encode(b))
 	require.NoError(t, w.Place(b))
 	require.ErrorIs(t, w.Store(ctx, b), context.Canceled)

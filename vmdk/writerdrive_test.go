@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 )
 
 // A recorder is an Output in memory that asserts the law of outputs: each byte
@@ -97,76 +98,18 @@ type discard struct{}
 
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
-// fill gives a batch its guest bytes, in blocks of 64 KiB or one unit.
-func fill(b *diskimage.Batch, guest []byte, unit int64) {
-	end := min(b.Off+b.Len, int64(len(guest)))
-	clear(b.Buf)
-	copy(b.Buf, guest[b.Off:end])
-	step := max(unit, 64<<10)
-	for off := b.Off; off < end; off += step {
-		n := roundUp(min(step, end-off), unit)
-		b.Blocks = append(b.Blocks, diskimage.Block{Off: off, Len: n, Data: b.Buf[off-b.Off:][:n]})
-	}
-}
-
 // drive writes a guest disk with so many batches in flight, which are encoded
 // at the same time and stored in an order drawn from a seed.
 func drive(out diskimage.Output, o WriterOptions, guest []byte, inFlight int, seed uint64) (*Writer, error) {
-	ctx := context.Background()
 	w, err := NewWriter(out, o)
 	if err != nil {
 		return nil, err
 	}
 	defer w.Abort()
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	batches := make([]*diskimage.Batch, inFlight)
-	for i := range batches {
-		batches[i] = w.NewBatch()
+	if err := disktest.Drive(w, guest, inFlight, seed); err != nil {
+		return w, err
 	}
-	size := int64(len(guest))
-	for off := int64(0); off < size; {
-		var group []*diskimage.Batch
-		for _, b := range batches {
-			if off < size {
-				b.Reset(off, min(diskimage.BatchSize, size-off))
-				fill(b, guest, w.Unit())
-				group = append(group, b)
-				off += b.Len
-			}
-		}
-		if err := each(group, w.Encode); err != nil {
-			return w, err
-		}
-		for _, b := range group {
-			if err := w.Place(b); err != nil {
-				return w, err
-			}
-		}
-		rnd.Shuffle(len(group), func(i, j int) { group[i], group[j] = group[j], group[i] })
-		if err := each(group, func(b *diskimage.Batch) error { return w.Store(ctx, b) }); err != nil {
-			return w, err
-		}
-	}
-	return w, w.Finish(ctx)
-}
-
-// each calls f for all at the same time, or for one alone.
-func each(group []*diskimage.Batch, f func(*diskimage.Batch) error) error {
-	if len(group) == 1 {
-		return f(group[0])
-	}
-	errs := make([]error, len(group))
-	var wg sync.WaitGroup
-	for i, b := range group {
-		wg.Go(func() { errs[i] = f(b) })
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return w, w.Finish(context.Background())
 }
 
 // A mix says how many of 10 grains are zeros and compressible; the others are

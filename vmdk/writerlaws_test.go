@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 )
 
 // singleFile is options of every kind of image that is one file.
@@ -123,7 +124,7 @@ func TestWriterZerosLeaveNoTrace(t *testing.T) {
 		for _, off := range []int64{0, 36 << 20} {
 			b := w.NewBatch()
 			b.Reset(off, diskimage.BatchSize)
-			fill(b, guest, w.Unit())
+			disktest.Fill(b, guest, w.Unit())
 			step(t, w, b)
 		}
 		require.NoError(t, w.Finish(context.Background()))
@@ -162,7 +163,7 @@ func TestWriterFaults(t *testing.T) {
 		require.NoError(t, err)
 		b := w.NewBatch()
 		b.Reset(0, diskimage.BatchSize)
-		fill(b, guest, w.Unit())
+		disktest.Fill(b, guest, w.Unit())
 		require.NoError(t, w.Encode(b))
 		require.NoError(t, w.Place(b))
 		require.ErrorIs(t, w.Store(ctx, b), context.Canceled)
