@@ -1,8 +1,6 @@
 package qcow2_test
 
 import (
-	"errors"
-	"io"
 	"strings"
 	"testing"
 
@@ -22,7 +20,7 @@ func TestHostileInput(t *testing.T) {
 			file := c.Build()
 			d, err := qcow2.Open(t.Context(), imagetest.Source(file), qcow2.Options{})
 			if c.Kind != "" && c.Stage == imagetest.AtOpen {
-				requireError(t, c, err)
+				imagetest.RequireError(t, c, qcow2.Name, err)
 				return
 			}
 			require.NoError(t, err)
@@ -40,42 +38,13 @@ func TestHostileInput(t *testing.T) {
 			}
 			if c.Stage == imagetest.AtRead {
 				_, err = d.ReadAt(make([]byte, 512), c.Guest)
-				requireError(t, c, err)
+				imagetest.RequireError(t, c, qcow2.Name, err)
 				if !strings.Contains(c.Name, "compressed data ") || c.Kind != diskimage.ErrCorrupt {
-					requireError(t, c, walk(d))
+					imagetest.RequireError(t, c, qcow2.Name, disktest.TryWalk(d))
 				}
 				return
 			}
-			require.NoError(t, walk(d))
+			require.NoError(t, disktest.TryWalk(d))
 		})
-	}
-}
-
-// requireError holds err against what the case says of it.
-func requireError(t *testing.T, c imagetest.Case, err error) {
-	t.Helper()
-	require.ErrorIs(t, err, c.Kind)
-	require.ErrorContains(t, err, c.Field)
-	require.NotContains(t, err.Error(), "\n")
-	var e *diskimage.Error
-	require.True(t, errors.As(err, &e))
-	require.Equal(t, c.Off, e.Off, "%v", err)
-	require.Equal(t, qcow2.Name, e.Format)
-}
-
-// walk asks for all extents.
-func walk(d diskimage.VirtualDisk) error {
-	for off := int64(0); ; {
-		e, err := d.NextExtent(off)
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		}
-		if err := disktest.Check(e, off, d.Size()); err != nil {
-			return err
-		}
-		off = e.End()
 	}
 }

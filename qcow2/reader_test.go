@@ -108,10 +108,10 @@ func TestFileEnds(t *testing.T) {
 	used := m.Host(1) + 100_000 - 65536
 	d := openBytes(t, m.Bytes[:used], qcow2.Options{})
 	require.Equal(t, m.Guest, read(t, d))
-	require.NoError(t, walk(d))
+	require.NoError(t, disktest.TryWalk(d))
 
 	d = openBytes(t, m.Bytes[:used-1], qcow2.Options{})
-	require.ErrorIs(t, walk(d), diskimage.ErrTruncated)
+	require.ErrorIs(t, disktest.TryWalk(d), diskimage.ErrTruncated)
 	n, err := d.ReadAt(make([]byte, 100_000), 0)
 	require.Equal(t, 99_999, n)
 	require.ErrorIs(t, err, diskimage.ErrTruncated)
@@ -234,7 +234,7 @@ func TestOpenIsCheap(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	d := openBytes(t, b, qcow2.Options{})
-	require.NoError(t, walk(d))
+	require.NoError(t, disktest.TryWalk(d))
 	_, err := d.ReadAt(make([]byte, 1000), 64<<40-1000)
 	require.NoError(t, err)
 	runtime.ReadMemStats(&after)
@@ -245,7 +245,7 @@ func TestOpenIsCheap(t *testing.T) {
 func TestNoAllocations(t *testing.T) {
 	for _, q := range imagetest.Shapes() {
 		d := openBytes(t, q.Build().Bytes, qcow2.Options{})
-		require.NoError(t, walk(d))
+		require.NoError(t, disktest.TryWalk(d))
 		off := int64(0)
 		require.Zero(t, testing.AllocsPerRun(300, func() {
 			e, err := d.NextExtent(off)

@@ -175,7 +175,7 @@ func TestDataFile(t *testing.T) {
 
 	// A map needs no data, reading does.
 	d = openBytes(t, dataImage(nil), qcow2.Options{SkipExternal: true})
-	require.NoError(t, walk(d))
+	require.NoError(t, disktest.TryWalk(d))
 	_, err := d.ReadAt(make([]byte, 1), 0)
 	require.ErrorIs(t, err, diskimage.ErrExternal)
 
@@ -193,7 +193,7 @@ func TestDataFile(t *testing.T) {
 		{"data file cut in a cluster", data[:12000], nil, diskimage.ErrTruncated, "end of the data file"},
 	} {
 		d := openBytes(t, dataImage(c.change), qcow2.Options{Opener: &opener{files: map[string][]byte{"data": c.data}}})
-		err := walk(d)
+		err := disktest.TryWalk(d)
 		require.ErrorIs(t, err, c.kind, c.name)
 		require.ErrorContains(t, err, c.text)
 	}

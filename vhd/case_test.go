@@ -3,7 +3,6 @@ package vhd_test
 import (
 	"context"
 	"errors"
-	"io"
 	"runtime"
 	"testing"
 
@@ -35,9 +34,9 @@ func verdict(t *testing.T, c imagetest.Case, src diskimage.Source) {
 	d, err := vhd.Open(t.Context(), src, vhd.Options{})
 	check, checkErr := vhd.Check(t.Context(), src, vhd.CheckOptions{})
 	if c.Kind != "" && c.Stage == imagetest.AtOpen {
-		requireError(t, c, err)
+		imagetest.RequireError(t, c, vhd.Name, err)
 		if c.Kind != diskimage.ErrExternal { // the image itself can be checked
-			requireError(t, c, checkErr)
+			imagetest.RequireError(t, c, vhd.Name, checkErr)
 		}
 		return
 	}
@@ -53,45 +52,18 @@ func verdict(t *testing.T, c imagetest.Case, src diskimage.Source) {
 	switch {
 	case c.Kind == "":
 		require.NoError(t, d.CheckMap())
-		require.NoError(t, walk(d))
+		require.NoError(t, disktest.TryWalk(d))
 		got := make([]byte, d.Size())
 		_, err := d.ReadAt(got, 0)
 		require.NoError(t, err)
 		disktest.Conform(t, d, got)
 	case c.Stage == imagetest.AtRead:
 		_, err = d.ReadAt(make([]byte, 512), c.Guest)
-		requireError(t, c, err)
-		requireError(t, c, walk(d))
-		requireError(t, c, d.CheckMap())
+		imagetest.RequireError(t, c, vhd.Name, err)
+		imagetest.RequireError(t, c, vhd.Name, disktest.TryWalk(d))
+		imagetest.RequireError(t, c, vhd.Name, d.CheckMap())
 	default:
-		requireError(t, c, d.CheckMap())
-	}
-}
-
-func requireError(t *testing.T, c imagetest.Case, err error) {
-	t.Helper()
-	require.ErrorIs(t, err, c.Kind)
-	require.ErrorContains(t, err, c.Field)
-	require.NotContains(t, err.Error(), "\n")
-	var e *diskimage.Error
-	require.True(t, errors.As(err, &e))
-	require.Equal(t, c.Off, e.Off, "%v", err)
-	require.Equal(t, vhd.Name, e.Format)
-}
-
-func walk(d diskimage.VirtualDisk) error {
-	for off := int64(0); ; {
-		e, err := d.NextExtent(off)
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		}
-		if err := disktest.Check(e, off, d.Size()); err != nil {
-			return err
-		}
-		off = e.End()
+		imagetest.RequireError(t, c, vhd.Name, d.CheckMap())
 	}
 }
 
@@ -172,7 +144,7 @@ func TestSalvage(t *testing.T) {
 	file := m.Bytes[:m.Footer] // and no footer
 	d, err := vhd.Open(t.Context(), imagetest.Source(file), vhd.Options{Salvage: true})
 	require.NoError(t, err)
-	require.NoError(t, walk(d))
+	require.NoError(t, disktest.TryWalk(d))
 	require.Len(t, d.Notes(), 2)
 	p := make([]byte, imagetest.VHDBaseBlock)
 	_, err = d.ReadAt(p, 2*imagetest.VHDBaseBlock)

@@ -3,8 +3,6 @@ package vmdk_test
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io"
 	"io/fs"
 	"runtime"
 	"strings"
@@ -90,26 +88,26 @@ func readCase(t *testing.T, c imagetest.Case, file []byte) {
 	}
 	d, err := vmdk.Open(t.Context(), imagetest.Source(file), o)
 	if c.Kind != "" && c.Stage == imagetest.AtOpen {
-		requireError(t, c, err)
+		imagetest.RequireError(t, c, vmdk.Name, err)
 		return
 	}
 	require.NoError(t, err)
 	defer d.Close()
 	if c.Stage == imagetest.AtMap {
-		requireError(t, c, d.CheckMap())
+		imagetest.RequireError(t, c, vmdk.Name, d.CheckMap())
 		return
 	}
 	if c.Stage == imagetest.AtRead {
 		_, err = d.ReadAt(make([]byte, 512), c.Guest)
-		requireError(t, c, err)
+		imagetest.RequireError(t, c, vmdk.Name, err)
 		if strings.HasPrefix(c.Field, "grain ") { // else it is the grain itself, which no table tells
-			requireError(t, c, walk(d))
-			requireError(t, c, d.CheckMap())
+			imagetest.RequireError(t, c, vmdk.Name, disktest.TryWalk(d))
+			imagetest.RequireError(t, c, vmdk.Name, d.CheckMap())
 		}
 		return
 	}
 	require.NoError(t, d.CheckMap())
-	require.NoError(t, walk(d))
+	require.NoError(t, disktest.TryWalk(d))
 	content := make([]byte, d.Size())
 	_, err = d.ReadAt(content, 0)
 	require.NoError(t, err)
@@ -156,35 +154,6 @@ func TestHostileStreams(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// requireError holds err against what the case says of it.
-func requireError(t *testing.T, c imagetest.Case, err error) {
-	t.Helper()
-	require.ErrorIs(t, err, c.Kind)
-	require.ErrorContains(t, err, c.Field)
-	require.NotContains(t, err.Error(), "\n")
-	var e *diskimage.Error
-	require.True(t, errors.As(err, &e))
-	require.Equal(t, c.Off, e.Off, "%v", err)
-	require.Equal(t, vmdk.Name, e.Format)
-}
-
-// walk asks for all extents.
-func walk(d diskimage.VirtualDisk) error {
-	for off := int64(0); ; {
-		e, err := d.NextExtent(off)
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		}
-		if err := disktest.Check(e, off, d.Size()); err != nil {
-			return err
-		}
-		off = e.End()
 	}
 }
 

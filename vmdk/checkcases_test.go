@@ -58,7 +58,7 @@ func TestCheckCases(t *testing.T) {
 				r, lines, err := check(t, file, o)
 				switch c.Check {
 				case imagetest.Refused:
-					requireError(t, c, err)
+					imagetest.RequireError(t, c, vmdk.Name, err)
 				case imagetest.Sound:
 					require.NoError(t, err)
 					require.Empty(t, lines)

@@ -49,6 +49,24 @@ func ConformHost(t testing.TB, d diskimage.VirtualDisk, want []byte, file func(d
 	}
 }
 
+// TryWalk asks for all extents, and returns the first error: of NextExtent, or
+// of a law that an extent breaks.
+func TryWalk(d diskimage.VirtualDisk) error {
+	for off := int64(0); ; {
+		e, err := d.NextExtent(off)
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := Check(e, off, d.Size()); err != nil {
+			return err
+		}
+		off = e.End()
+	}
+}
+
 // Walk returns all extents of d as NextExtent gives them, and fails t unless
 // each keeps the laws that need no knowledge of the bytes.
 func Walk(t testing.TB, d diskimage.VirtualDisk) []diskimage.Extent {
