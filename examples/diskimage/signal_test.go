@@ -65,7 +65,7 @@ func TestSignals(t *testing.T) {
 				require.NoError(t, err)
 			}
 			cmd, stderr := start(t, func(c *exec.Cmd) { c.Stdin = feed },
-				"convert", "--progress=json", "-f", "raw", "-m", "1", "-c", "-O", "qcow2", "-o", "compression_type=zstd", source, "target")
+				"convert", "--progress=json", "-f", "raw", "-m", "1", "-c", "-O", "qcow2", "-o", "compression_type=zstd", "--level", "19", source, "target")
 			feed.Close()
 			if hold != nil {
 				_, err := hold.Write(disk[:9<<20])
