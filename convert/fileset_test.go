@@ -55,6 +55,9 @@ func filesCalled(list ...string) map[string]string {
 // QEMU reads the same disk; overwriting it must be forced, and what is left of a
 // larger one is told.
 func TestSetToFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("disks of 4 GiB")
+	}
 	const gib2 = 2 << 30
 	size := int64(2*gib2 + 1<<20)
 	d := &spotDisk{size: size, spots: []int64{0, gib2 - 4096, gib2, 2*gib2 + 1<<20 - 512}}
