@@ -72,11 +72,13 @@ func OVACases() []Case {
 	inside := func(name string, data []byte, uri string) Build {
 		return OVA{Disks: []PackedDisk{{Name: name, Data: data, URI: uri, Capacity: 4 * cluster}}}.Build
 	}
-	sparse := func() []byte { // the headers of GNU tar 1.0
+	// The headers of GNU tar 1.0, which archive/tar does not write: they are
+	// renamed afterwards.
+	sparse := func() []byte {
 		b := Tar(append(BaseOVA().Members(), Member{Name: "sparse.img", Data: padded([]byte("1\n0\n0\n"), 512), Change: func(h *tar.Header) {
-			h.PAXRecords = map[string]string{"XXX.sparse.major": "1", "XXX.sparse.minor": "0", "XXX.sparse.name": "sparse.img", "XXX.sparse.realsize": "0"}
+			h.PAXRecords = map[string]string{"PAX.sparse.major": "1", "PAX.sparse.minor": "0", "PAX.sparse.name": "sparse.img", "PAX.sparse.realsize": "0"}
 		}})...)
-		return bytes.ReplaceAll(b, []byte("XXX.sparse."), []byte("GNU.sparse."))
+		return bytes.ReplaceAll(b, []byte("PAX.sparse."), []byte("GNU.sparse."))
 	}
 	oldSparse := func() []byte {
 		b := another("sparse.img", "", func(h *tar.Header) { h.Format = tar.FormatGNU })()
