@@ -37,10 +37,11 @@ type Options struct {
 	// noted.
 	SizeRule SizeRule
 
-	// Salvage reads what can be read of a damaged image: a missing footer and a
-	// parent of another identifier are notes, and for a block that lies where
-	// none can NextExtent tells of data at no known place, with a note, for
-	// which ReadAt fails. Default false.
+	// Salvage reads what can be read of a damaged image: a missing footer, a
+	// footer that describes another disk than its copy and a parent of another
+	// identifier are notes, and for a block that lies where none can NextExtent
+	// tells of data at no known place, with a note, for which ReadAt fails.
+	// Default false.
 	Salvage bool
 
 	// Notes are what the caller already has to say of the image: the first of
@@ -85,9 +86,9 @@ var (
 // needed. The context bounds the opening, not the disk's life.
 //
 // The parent of a differencing disk is opened by o.Opener only, by the first of
-// its names that leads to a file (see [Info]), and must have the identifier
-// that the disk has for it. If Open succeeds, closing the Disk closes src (if
-// it is an io.Closer) and the parent; if it fails, src stays open.
+// its names (see [Info]) that leads to the image with the identifier that the
+// disk has for it. If Open succeeds, closing the Disk closes src (if it is an
+// io.Closer) and the parent; if it fails, src stays open.
 //
 // Errors are of the kinds of [diskimage.ErrorKind] for what is wrong with the
 // image, and wrap src's for what cannot be read.
