@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
@@ -24,7 +25,7 @@ type stretch struct {
 // not there, and a directory or table that is sought a few sectors off, where
 // zeros are, has nothing in it. Check finds all of those.
 func TestBitFlips(t *testing.T) {
-	if testing.Short() || raceEnabled {
+	if testing.Short() || disktest.Race {
 		t.Skip("10 thousand images")
 	}
 	listed := map[string][]string{

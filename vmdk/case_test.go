@@ -61,7 +61,7 @@ func limits(t *testing.T, f func()) {
 	runtime.ReadMemStats(&before)
 	start := time.Now()
 	f()
-	if took := time.Since(start); !raceEnabled {
+	if took := time.Since(start); !disktest.Race {
 		require.Less(t, took, 2*time.Second)
 	}
 	runtime.ReadMemStats(&after)
@@ -154,14 +154,5 @@ func TestHostileStreams(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// alone skips a test of what has no goroutines under the race detector, where
-// it would take long.
-func alone(t *testing.T) {
-	t.Helper()
-	if raceEnabled {
-		t.Skip("it has no goroutines")
 	}
 }

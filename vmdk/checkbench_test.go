@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
@@ -41,7 +42,7 @@ func fullExtent(gib int64) longFile {
 
 // TestCheckLargeFile checks a file in two windows, in the memory of one.
 func TestCheckLargeFile(t *testing.T) {
-	if testing.Short() || raceEnabled {
+	if testing.Short() || disktest.Race {
 		t.Skip("5 million grains")
 	}
 	src := fullExtent(300)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
@@ -85,9 +86,9 @@ func TestCheckCases(t *testing.T) {
 
 // TestCheckShapes finds nothing wrong with what is sound.
 func TestCheckShapes(t *testing.T) {
-	alone(t)
+	disktest.Alone(t)
 	for name, v := range imagetest.VMDKShapes() {
-		if v.Grain > 128 && (raceEnabled || testing.Short()) {
+		if v.Grain > 128 && (disktest.Race || testing.Short()) {
 			continue // 12 MiB to compress
 		}
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +116,7 @@ func TestCheckShapes(t *testing.T) {
 // TestCheckManyFindings counts more than it reports: each entry of a directory
 // names the same table.
 func TestCheckManyFindings(t *testing.T) {
-	if raceEnabled {
+	if disktest.Race {
 		t.Skip("a million findings")
 	}
 	const tables = 1 << 20

@@ -216,7 +216,7 @@ func TestShapes(t *testing.T) {
 			d, err := vmdk.Open(t.Context(), imagetest.Source(m.Bytes), vmdk.Options{})
 			require.NoError(t, err)
 			require.NoError(t, d.CheckMap())
-			if len(m.Guest) > 4<<20 || raceEnabled && len(m.Guest) > 1<<20 { // the laws are held by the others
+			if len(m.Guest) > 4<<20 || disktest.Race && len(m.Guest) > 1<<20 { // the laws are held by the others
 				p := make([]byte, len(m.Guest))
 				_, err := d.ReadAt(p, 0)
 				require.NoError(t, err)

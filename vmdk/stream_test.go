@@ -17,6 +17,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/codec"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/internal/peer"
 	"github.com/diskimage-go/diskimage/vmdk"
@@ -89,7 +90,7 @@ func streamShapes() map[string]imagetest.VMDK {
 // TestStreamShapes: every layout gives its guest disk, whatever pieces it
 // comes in.
 func TestStreamShapes(t *testing.T) {
-	alone(t)
+	disktest.Alone(t)
 	for name, v := range streamShapes() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -135,7 +136,7 @@ func TestStreamOrder(t *testing.T) {
 // TestStreamCut: a stream that is cut anywhere is an error, at the boundaries
 // of its blocks too.
 func TestStreamCut(t *testing.T) {
-	alone(t)
+	disktest.Alone(t)
 	for _, d := range []imagetest.Dialect{imagetest.Exported, imagetest.FrontIndex, imagetest.QEMUStream} {
 		v := imagetest.VMDK{Dialect: d, Grain: 8}
 		for i := range 20 {

@@ -8,6 +8,7 @@ import (
 	"testing/iotest"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/vmdk"
 	"github.com/stretchr/testify/require"
@@ -24,7 +25,7 @@ func smallStream(d imagetest.Dialect) imagetest.VMDK {
 
 // TestStreamRules: each rule of the format has an image that breaks it.
 func TestStreamRules(t *testing.T) {
-	alone(t)
+	disktest.Alone(t)
 	const (
 		exported = imagetest.Exported
 		front    = imagetest.FrontIndex

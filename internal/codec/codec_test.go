@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 )
 
 // all is every setting of an encoder that makes different bytes.
@@ -201,7 +202,7 @@ func TestDecodeErrors(t *testing.T) {
 
 // Coders that are warm allocate nothing.
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if disktest.Race {
 		t.Skip("the race detector makes allocations")
 	}
 	src, dst := sample(7, 65536), make([]byte, 65536)

@@ -1,5 +1,0 @@
-//go:build !race
-
-package vmdk_test
-
-const raceEnabled = false
