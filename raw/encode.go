@@ -5,18 +5,17 @@ import (
 	"math"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/imagefile"
 	"github.com/diskimage-go/diskimage/internal/zero"
 )
 
-// A plan is what is to be written of a batch: the pieces, and zeros in all
-// other bytes of [from, to), which Place sets and which is empty for a sparse
-// image.
+// A plan is what Encode leaves of a batch for Place, and Place for Store.
 type plan struct {
-	pieces   []piece
-	from, to int64
+	pieces []piece
+	writes imagefile.Writes // the pieces, and unless the image is sparse zeros before and behind them
 }
 
-// A piece is a run of bytes to be written by one call.
+// A piece is a run of guest bytes that have to be in the image.
 type piece struct {
 	off  int64
 	data []byte
@@ -36,13 +35,9 @@ func planOf(b *diskimage.Batch) (*plan, error) {
 // memory, as what was read to its place in a batch's buffer does.
 func (p *plan) add(off int64, data []byte) {
 	if n := len(p.pieces); n > 0 {
-		last := &p.pieces[n-1]
-		have := len(last.data)
-		if last.end() == off && cap(last.data)-have >= len(data) {
-			if joined := last.data[:have+len(data)]; &joined[have] == &data[0] {
-				last.data = joined
-				return
-			}
+		if last := &p.pieces[n-1]; last.end() == off && imagefile.Follows(last.data, data) {
+			last.data = last.data[:len(last.data)+len(data)]
+			return
 		}
 	}
 	p.pieces = append(p.pieces, piece{off, data})

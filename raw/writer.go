@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/imagefile"
 )
 
 // Unit is the grain of the writer: runs of zeros are left out in whole units,
@@ -32,14 +32,14 @@ type WriterOptions struct {
 // A Writer that leaves zeros out has nothing to write between batches, and so
 // takes them in any order (diskimage.Scatterer).
 type Writer struct {
-	out    diskimage.Output
+	file   imagefile.File
 	sparse bool         // zeros are left out
 	size   atomic.Int64 // -1: not known yet
 	done   bool
 
 	// Of Place, which is called one at a time.
 	batches int64 // the end of the last batch that was placed
-	written int64 // if sparse: the end of the last piece; else all before it is written or about to be
+	given   int64 // if sparse: the end of the last piece; else all before it was given to a batch to write
 }
 
 var (
@@ -55,12 +55,11 @@ func NewWriter(out diskimage.Output, o WriterOptions) (*Writer, error) {
 	if o.Size < -1 {
 		return nil, fmt.Errorf("raw: option Size: %d is negative", o.Size)
 	}
-	w := &Writer{out: out}
+	w := &Writer{file: imagefile.New(Name, out)}
 	w.size.Store(o.Size)
-	z, ok := out.(diskimage.ZeroFiller)
-	w.sparse = ok && z.ZeroFilled() && !o.AllocateZeros
-	if t, ok := out.(diskimage.Truncater); ok && o.Size >= 0 {
-		if err := t.Truncate(o.Size); err != nil {
+	w.sparse = w.file.ZeroFilled() && !o.AllocateZeros
+	if o.Size >= 0 {
+		if err := w.file.Truncate(o.Size); err != nil {
 			return nil, err
 		}
 	}
@@ -91,7 +90,8 @@ func (w *Writer) SetSize(size int64) error {
 // which is for the caller to see to.
 func (w *Writer) Scatters() bool { return w.sparse }
 
-// Place finds out which gap before the batch is the batch's to fill.
+// Place adds to the batch's pieces the zeros of the gap before it that are the
+// batch's to write.
 func (w *Writer) Place(b *diskimage.Batch) error {
 	p, err := planOf(b)
 	if err != nil {
@@ -101,19 +101,13 @@ func (w *Writer) Place(b *diskimage.Batch) error {
 		return fmt.Errorf("raw: the batch at %d comes after one that ends at %d", b.Off, w.batches)
 	}
 	w.batches = b.Off + b.Len
-	end := w.written
-	if n := len(p.pieces); n > 0 {
-		end = p.pieces[n-1].end()
+	p.writes.Reset()
+	for _, piece := range p.pieces {
+		w.fill(p, piece.off)
+		p.writes.Add(&w.file, piece.off, piece.data)
+		w.given = max(w.given, piece.end())
 	}
-	p.from, p.to = end, end
-	if !w.sparse {
-		p.from = w.written
-		if size := w.size.Load(); size >= 0 {
-			end = max(end, min(w.batches, size))
-		}
-		p.to = end
-	}
-	w.written = max(w.written, end)
+	w.fill(p, min(w.batches, w.size.Load())) // the size is -1 while it is not known
 	return nil
 }
 
@@ -123,50 +117,17 @@ func (w *Writer) Store(ctx context.Context, b *diskimage.Batch) error {
 	if err != nil {
 		return err
 	}
-	at := p.from
-	for _, piece := range p.pieces {
-		if err := w.writeZeros(ctx, at, piece.off); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := w.write(piece.data, piece.off); err != nil {
-			return err
-		}
-		at = max(at, piece.end())
-	}
-	return w.writeZeros(ctx, at, p.to)
+	return p.writes.Store(ctx)
 }
 
-func (w *Writer) write(p []byte, off int64) error {
-	n, err := w.out.WriteAt(p, off)
-	if err == nil && n < len(p) {
-		err = io.ErrShortWrite
+// fill adds zeros for what was left out before to, unless that reads as zeros
+// without being written.
+func (w *Writer) fill(p *plan, to int64) {
+	if w.sparse || w.given >= to {
+		return
 	}
-	return err
-}
-
-// zeros is what is written for zeros. It is never written to.
-var zeros [1 << 20]byte
-
-// writeZeros writes zeros to [from, to), if there is such a range and zeros
-// are to be written at all.
-func (w *Writer) writeZeros(ctx context.Context, from, to int64) error {
-	if w.sparse {
-		return nil
-	}
-	for from < to {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n := min(to-from, int64(len(zeros)))
-		if err := w.write(zeros[:n], from); err != nil {
-			return err
-		}
-		from += n
-	}
-	return nil
+	p.writes.AddZeros(&w.file, w.given, to-w.given)
+	w.given = to
 }
 
 // Finish writes the zeros that are left, sets the output's length and syncs
@@ -180,28 +141,18 @@ func (w *Writer) Finish(ctx context.Context) error {
 	if size < 0 {
 		return errors.New("raw: the disk's size is not known: SetSize was not called")
 	}
-	if w.written > size {
-		return fmt.Errorf("raw: data up to %d was written to a disk of %d bytes", w.written, size)
+	if w.given > size {
+		return fmt.Errorf("raw: data up to %d was written to a disk of %d bytes", w.given, size)
 	}
-	if err := w.writeZeros(ctx, w.written, size); err != nil {
+	var last plan
+	w.fill(&last, size)
+	if w.given < size && !w.file.Truncates() { // the last byte makes the length
+		last.writes.AddZeros(&w.file, size-1, 1)
+	}
+	if err := last.writes.Store(ctx); err != nil {
 		return err
 	}
-	if t, ok := w.out.(diskimage.Truncater); ok {
-		if err := t.Truncate(size); err != nil {
-			return err
-		}
-	} else if w.sparse && w.written < size { // the last byte makes the length
-		if err := w.write(zeros[:1], size-1); err != nil {
-			return err
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if s, ok := w.out.(diskimage.Syncer); ok {
-		return s.Sync()
-	}
-	return nil
+	return w.file.Close(ctx, size)
 }
 
 // Abort gives up. After Finish it does nothing.

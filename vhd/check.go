@@ -80,7 +80,7 @@ func Check(ctx context.Context, src diskimage.Source, o CheckOptions) (*CheckRes
 	}
 	defer d.parent.Close()
 	c := &checker{Disk: d, ctx: ctx, report: o.Report}
-	if d.f.one {
+	if d.f.otherDamaged {
 		c.find(FindingCorruption, d.f.off, "ERROR the footer or its copy is damaged")
 	}
 	if d.f.differ {

@@ -9,6 +9,7 @@ import (
 	"math"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/imagefile"
 	"github.com/diskimage-go/diskimage/internal/zero"
 )
 
@@ -18,9 +19,8 @@ type plan struct {
 	content [sha256.Size]byte // of all pieces
 
 	// Place's.
-	from, to int64  // host range that the batch fills
-	bitmaps  []byte // memory of the sector bitmaps
-	writes   []run
+	bitmaps []byte           // memory of the sector bitmaps
+	writes  imagefile.Writes // ascending
 }
 
 // A piece is a run of guest bytes of one block that have to be in the image.
@@ -28,12 +28,6 @@ type piece struct {
 	off  int64
 	n    int64
 	data []byte // nil: zeros
-}
-
-// A run is bytes and the place in the file where they belong.
-type run struct {
-	host int64
-	data []byte
 }
 
 func planOf(b *diskimage.Batch) (*plan, error) {
@@ -156,31 +150,40 @@ func (w *Writer) Place(b *diskimage.Batch) error {
 		return misplaced("batch", b.Off, b.Len)
 	}
 	w.batches = b.Off + b.Len
-	p.writes, p.bitmaps = p.writes[:0], p.bitmaps[:0]
-	p.from = w.cursor
+	p.writes.Reset()
+	p.bitmaps = p.bitmaps[:0]
 	if len(p.pieces) > 0 {
 		w.content.Write(p.content[:])
 	}
-	if w.o.Type == Fixed {
-		for _, piece := range p.pieces {
-			p.put(piece.off, piece)
-			w.cursor = piece.off + piece.n
-		}
-		if !w.sparse {
-			w.cursor = max(w.cursor, min(w.batches, w.size))
-		}
-	} else if err := w.placeBlocks(b, p); err != nil {
-		return err
+	if w.o.Type != Fixed {
+		return w.placeBlocks(b, p)
 	}
-	p.to = w.cursor
+	for _, piece := range p.pieces {
+		w.write(p, piece.off, piece.data)
+	}
+	w.fill(p, min(w.batches, w.size))
 	return nil
 }
 
-// put adds the write of a piece; zeros are written where nothing else is.
-func (p *plan) put(host int64, piece piece) {
-	if piece.data != nil {
-		p.writes = append(p.writes, run{host, piece.data})
+// write adds data to what the plan's Store writes. Pieces of zeros have none:
+// zeros are what is written where nothing else is.
+func (w *Writer) write(p *plan, host int64, data []byte) {
+	if data == nil {
+		return
 	}
+	w.fill(p, host)
+	p.writes.Add(&w.file, host, data)
+	w.given = host + int64(len(data))
+}
+
+// fill adds zeros for what was left out before to, unless that reads as zeros
+// without being written.
+func (w *Writer) fill(p *plan, to int64) {
+	if w.sparse || w.given >= to {
+		return
+	}
+	p.writes.AddZeros(&w.file, w.given, to-w.given)
+	w.given = to
 }
 
 // placeBlocks gives host space to each block that has a piece, or to all of
@@ -207,12 +210,13 @@ func (w *Writer) placeBlocks(b *diskimage.Batch, p *plan) error {
 		}
 		w.table[off/w.o.BlockSize] = uint32(start / sectorSize)
 		w.cursor = data + w.o.BlockSize
-		p.writes = append(p.writes, run{start, w.bitmapOf(p, off, pieces[:n])})
+		w.write(p, start, w.bitmapOf(p, off, pieces[:n]))
 		for _, piece := range pieces[:n] {
-			p.put(data+piece.off-off, piece)
+			w.write(p, data+piece.off-off, piece.data)
 		}
 		pieces = pieces[n:]
 	}
+	w.fill(p, w.cursor)
 	return nil
 }
 
@@ -245,18 +249,5 @@ func (w *Writer) Store(ctx context.Context, b *diskimage.Batch) error {
 	if err != nil {
 		return err
 	}
-	at := p.from
-	for _, r := range p.writes {
-		if err := w.writeZeros(ctx, at, r.host); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := w.write(r.data, r.host); err != nil {
-			return err
-		}
-		at = r.host + int64(len(r.data))
-	}
-	return w.writeZeros(ctx, at, p.to)
+	return p.writes.Store(ctx)
 }

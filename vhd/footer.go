@@ -117,13 +117,13 @@ func (f *footer) validate(off int64) error {
 
 // footers is what was found of an image's footer and its copy.
 type footers struct {
-	*footer       // the one that counts
-	off     int64 // where it stands
-	old     bool  // it has 511 bytes
-	one     bool  // it, or its copy, is not sound
-	differ  bool  // both are sound, and not the same
-	end     int64 // where what the footer at the end leaves to data ends
-	notes   []string
+	*footer            // the one that counts
+	off          int64 // where it stands
+	old          bool  // it has 511 bytes
+	otherDamaged bool  // of it and its copy, the other one is not sound
+	differ       bool  // both are sound, and not the same
+	end          int64 // where what the footer at the end leaves to data ends
+	notes        []string
 }
 
 // findFooter looks for a footer at the file's end and for the copy at its
@@ -171,7 +171,7 @@ func settle(front []byte, atFront finding, tail []byte, atEnd finding, tailOff, 
 		}
 		switch {
 		case atFront != sound:
-			f.one = true
+			f.otherDamaged = true
 			f.note("the copy of the footer at the front is damaged; the footer at the end was used")
 		case !bytes.Equal(front[:len(tail)], tail):
 			if !f.sameDisk(decodeFooter(front)) && !salvage {
@@ -182,7 +182,7 @@ func settle(front []byte, atFront finding, tail []byte, atEnd finding, tailOff, 
 		}
 		return f, nil
 	case atFront == sound:
-		f := &footers{footer: decodeFooter(front), off: 0, end: tailOff, one: true}
+		f := &footers{footer: decodeFooter(front), off: 0, end: tailOff, otherDamaged: true}
 		if f.diskType == Fixed {
 			return nil, fail(diskimage.ErrCorrupt, 0, "footer copy", "it says that the disk is a fixed one, which has none")
 		}

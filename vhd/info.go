@@ -41,7 +41,7 @@ func (d *Disk) Info() Info {
 		Type: f.diskType, Creator: string(f.creator[:]), CreatorOS: string(f.creatorOS[:]), CreatorVer: f.creatorVersion,
 		Time: timeOf(f.timeStamp), OriginalSize: f.originalSize, CurrentSize: f.currentSize, Geometry: f.geometry,
 		SizeRule: SizeCurrent, UniqueID: formatID(f.uniqueID), Temporary: f.features&featureTemporary != 0,
-		SavedState: f.savedState != 0, OldFooter: f.old, FooterDamaged: f.one,
+		SavedState: f.savedState != 0, OldFooter: f.old, FooterDamaged: f.otherDamaged,
 	}
 	if d.size != int64(f.currentSize) {
 		i.SizeRule = SizeGeometry

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"slices"
 	"time"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/imagefile"
 )
 
 // A Writer builds a fixed, dynamic or differencing VHD image, as
@@ -27,7 +27,7 @@ import (
 // differencing disk those of the sectors that were written, zeros that hide the
 // parent's data among them.
 type Writer struct {
-	out     diskimage.Output
+	file    imagefile.File
 	o       WriterOptions
 	sparse  bool // unwritten bytes of the output read as zeros: zeros are left out
 	size    int64
@@ -42,7 +42,8 @@ type Writer struct {
 	// Of Place, which is called one at a time.
 	table   []uint32
 	batches int64     // the end of the last batch that was placed
-	cursor  int64     // host offset after what was placed
+	cursor  int64     // host offset of the next block; of a fixed disk, of the footer
+	given   int64     // unless sparse: host offset after what was given to a batch to write
 	content hash.Hash // of what was placed: the identifier is made of it
 }
 
@@ -63,8 +64,8 @@ func NewWriter(out diskimage.Output, o WriterOptions) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	z, ok := out.(diskimage.ZeroFiller)
-	w := &Writer{out: out, o: o, size: size, sparse: ok && z.ZeroFilled() && !o.AllocateZeros, content: sha256.New()}
+	w := &Writer{file: imagefile.New(Name, out), o: o, size: size, cursor: size, content: sha256.New()}
+	w.sparse = w.file.ZeroFilled() && !o.AllocateZeros
 	if note != "" {
 		w.notes = append(w.notes, diskimage.Note{Format: Name, Text: note})
 	}
@@ -111,7 +112,7 @@ func (w *Writer) planFront() error {
 		w.header.locators[0] = locator{platform, uint32(space), uint32(len(w.locator)), uint64(w.front)}
 		w.front += space
 	}
-	w.cursor = w.front
+	w.cursor, w.given = w.front, w.front
 	return nil
 }
 
@@ -175,38 +176,22 @@ func (w *Writer) Finish(ctx context.Context) error {
 		return errors.New("vpc: the image is finished or given up already")
 	}
 	w.done = true
-	end := w.cursor
-	if w.o.Type == Fixed {
-		if err := w.writeZeros(ctx, w.cursor, w.size); err != nil {
-			return err
-		}
-		end = w.size
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	w.footer.uniqueID = w.identifier()
 	footer := w.footer.encode()
-	if err := w.write(footer, end); err != nil {
+	var last plan
+	w.write(&last, w.cursor, footer)
+	if err := last.writes.Store(ctx); err != nil {
 		return err
 	}
-	if t, ok := w.out.(diskimage.Truncater); ok {
-		if err := t.Truncate(end + footerLen); err != nil {
-			return err
-		}
+	if err := w.file.Truncate(w.cursor + footerLen); err != nil {
+		return err
 	}
 	if w.front > 0 {
-		if err := w.write(w.encodeFront(footer), 0); err != nil {
+		if err := w.file.WriteAt(ctx, w.encodeFront(footer), 0); err != nil {
 			return err
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if s, ok := w.out.(diskimage.Syncer); ok {
-		return s.Sync()
-	}
-	return nil
+	return w.file.Sync(ctx)
 }
 
 // encodeFront returns what stands before the blocks.
@@ -231,35 +216,6 @@ func (w *Writer) encodeFront(footer []byte) []byte {
 // Abort gives up. After Finish it does nothing.
 func (w *Writer) Abort() error {
 	w.done = true
-	return nil
-}
-
-func (w *Writer) write(p []byte, off int64) error {
-	n, err := w.out.WriteAt(p, off)
-	if err == nil && n < len(p) {
-		err = io.ErrShortWrite
-	}
-	return err
-}
-
-// zeros is what is written for zeros. It is never written to.
-var zeros [1 << 20]byte
-
-// writeZeros writes zeros to [from, to) where unwritten bytes are not.
-func (w *Writer) writeZeros(ctx context.Context, from, to int64) error {
-	if w.sparse {
-		return nil
-	}
-	for from < to {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n := min(to-from, int64(len(zeros)))
-		if err := w.write(zeros[:n], from); err != nil {
-			return err
-		}
-		from += n
-	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ package imagefile
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/diskimage-go/diskimage"
 )
@@ -43,7 +44,7 @@ func (f *File) WriteAt(ctx context.Context, data []byte, off int64) error {
 	}
 	n, err := f.out.WriteAt(data, off)
 	if err == nil && n != len(data) {
-		err = fmt.Errorf("%d bytes written", n)
+		err = fmt.Errorf("%w: %d bytes", io.ErrShortWrite, n)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: writing %d bytes at %#x: %w", f.format, len(data), off, err)
@@ -51,24 +52,34 @@ func (f *File) WriteAt(ctx context.Context, data []byte, off int64) error {
 	return nil
 }
 
+// Truncate sets the length if that can be done.
+func (f *File) Truncate(length int64) error {
+	t, ok := f.out.(diskimage.Truncater)
+	if !ok {
+		return nil
+	}
+	if err := t.Truncate(length); err != nil {
+		return fmt.Errorf("%s: setting the length to %d: %w", f.format, length, err)
+	}
+	return nil
+}
+
 // Close sets the length and syncs the file, if either can be done.
 func (f *File) Close(ctx context.Context, length int64) error {
-	if t, ok := f.out.(diskimage.Truncater); ok {
-		if err := t.Truncate(length); err != nil {
-			return fmt.Errorf("%s: setting the length to %d: %w", f.format, length, err)
-		}
+	if err := f.Truncate(length); err != nil {
+		return err
 	}
 	return f.Sync(ctx)
 }
 
 // Sync syncs the file if that can be done.
 func (f *File) Sync(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	s, ok := f.out.(diskimage.Syncer)
 	if !ok {
 		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return err
 	}
 	if err := s.Sync(); err != nil {
 		return fmt.Errorf("%s: syncing: %w", f.format, err)

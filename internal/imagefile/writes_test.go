@@ -62,7 +62,7 @@ func TestErrors(t *testing.T) {
 	require.True(t, f.Truncates())
 	var w Writes
 	w.Add(&f, 16, make([]byte, 4))
-	require.EqualError(t, w.Store(context.Background()), "f: writing 4 bytes at 0x10: 3 bytes written")
+	require.EqualError(t, w.Store(context.Background()), "f: writing 4 bytes at 0x10: short write: 3 bytes")
 
 	err := f.Close(context.Background(), 20)
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
