@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/chain"
+	"github.com/diskimage-go/diskimage/internal/guest"
 	"github.com/diskimage-go/diskimage/internal/notes"
 )
 
@@ -211,50 +211,31 @@ func (d *Disk) OpenSnapshot(idOrName string) (*Disk, error) {
 func (d *Disk) Size() int64 { return d.size }
 
 // ReadAt reads guest bytes, as [diskimage.VirtualDisk] has it.
-func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
-	if off < 0 {
-		return 0, fmt.Errorf("%s: reading at the negative offset %d", Name, off)
-	}
-	if off >= d.size {
-		if len(p) == 0 {
-			return 0, nil
-		}
-		return 0, io.EOF
-	}
-	if left := d.size - off; int64(len(p)) > left {
-		p, err = p[:left], io.EOF
-	}
-	for n < len(p) {
-		at := off + int64(n)
-		m, lookupErr := d.lookup(at, int64(len(p)-n))
-		if lookupErr != nil {
-			return n, lookupErr
-		}
-		q := p[n : n+int(m.n)]
-		if readErr := d.readRun(q, at, m); readErr != nil {
-			return n, readErr
-		}
-		n += len(q)
-	}
-	return n, err
+func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
+	return guest.ReadAt(Name, d.size, p, off, d.readRun)
 }
 
-// readRun fills p with the guest bytes at off, which m maps.
-func (d *Disk) readRun(p []byte, off int64, m mapping) error {
+// readRun fills p from off on, as far as one run reaches.
+func (d *Disk) readRun(p []byte, off int64) (int, error) {
+	m, err := d.lookup(off, int64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	p = p[:m.n]
 	switch m.state {
 	case plain:
 		if d.data == nil {
-			return d.refuseSkippedData()
+			return 0, d.refuseSkippedData()
 		}
-		return readFull(d.data, p, m.host, "data")
+		err = readFull(d.data, p, m.host, "data")
 	case packed:
-		return d.units.read(p, off, m)
+		err = d.units.read(p, off, m)
 	case zeros:
 		clear(p)
-		return nil
 	default:
-		return d.below.Read(p, off)
+		err = d.below.Read(p, off)
 	}
+	return len(p), err
 }
 
 // Close closes the image file and what was opened for it.

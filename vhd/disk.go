@@ -8,6 +8,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/chain"
+	"github.com/diskimage-go/diskimage/internal/guest"
 	"github.com/diskimage-go/diskimage/internal/holes"
 	"github.com/diskimage-go/diskimage/internal/notes"
 )
@@ -218,39 +219,26 @@ func (d *Disk) badEntry(block int64, kind diskimage.ErrorKind, msg string) error
 }
 
 // ReadAt reads guest bytes, as [diskimage.VirtualDisk] has it.
-func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
-	if off < 0 {
-		return 0, fmt.Errorf("%s: reading at the negative offset %d", Name, off)
+func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
+	return guest.ReadAt(Name, d.size, p, off, d.readRun)
+}
+
+// readRun fills p from off on, as far as one run reaches.
+func (d *Disk) readRun(p []byte, off int64) (int, error) {
+	m, err := d.lookup(off, int64(len(p)))
+	if err != nil {
+		return 0, err
 	}
-	if off >= d.size {
-		if len(p) == 0 {
-			return 0, nil
-		}
-		return 0, io.EOF
+	p = p[:m.n]
+	switch {
+	case m.zero:
+		clear(p)
+	case m.data:
+		err = readFull(d.src, p, m.host, "data")
+	default:
+		err = d.parent.Read(p, off)
 	}
-	if left := d.size - off; int64(len(p)) > left {
-		p, err = p[:left], io.EOF
-	}
-	for n < len(p) {
-		at := off + int64(n)
-		m, lookupErr := d.lookup(at, int64(len(p)-n))
-		if lookupErr != nil {
-			return n, lookupErr
-		}
-		q := p[n : n+int(m.n)]
-		if m.zero {
-			clear(q)
-		} else if m.data {
-			lookupErr = readFull(d.src, q, m.host, "data")
-		} else {
-			lookupErr = d.parent.Read(q, at)
-		}
-		if lookupErr != nil {
-			return n, lookupErr
-		}
-		n += len(q)
-	}
-	return n, err
+	return len(p), err
 }
 
 // NextExtent returns the extent at off, as [diskimage.VirtualDisk] has it.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/chain"
+	"github.com/diskimage-go/diskimage/internal/guest"
 	"github.com/diskimage-go/diskimage/internal/notes"
 	"github.com/diskimage-go/diskimage/internal/pagecache"
 )
@@ -167,47 +168,28 @@ func (d *Disk) partAt(off int64) *diskPart {
 }
 
 // ReadAt reads guest bytes, as [diskimage.VirtualDisk] has it.
-func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
-	if off < 0 {
-		return 0, fmt.Errorf("%s: reading at the negative offset %d", Name, off)
-	}
-	if off >= d.size {
-		if len(p) == 0 {
-			return 0, nil
-		}
-		return 0, io.EOF
-	}
-	if left := d.size - off; int64(len(p)) > left {
-		p, err = p[:left], io.EOF
-	}
-	for n < len(p) {
-		at := off + int64(n)
-		part := d.partAt(at)
-		in := at - part.start
-		m, locateErr := part.locate(in, min(int64(len(p)-n), part.size()-in))
-		if locateErr != nil {
-			return n, part.blame(locateErr)
-		}
-		q := p[n : n+int(m.n)]
-		if readErr := d.readRun(q, at, part, m); readErr != nil {
-			return n, readErr
-		}
-		n += len(q)
-	}
-	return n, err
+func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
+	return guest.ReadAt(Name, d.size, p, off, d.readRun)
 }
 
-// readRun fills p with the guest bytes at off, which m maps in the part.
-func (d *Disk) readRun(p []byte, off int64, part *diskPart, m mapping) error {
+// readRun fills p from off on, as far as one run reaches.
+func (d *Disk) readRun(p []byte, off int64) (int, error) {
+	part := d.partAt(off)
+	in := off - part.start
+	m, err := part.locate(in, min(int64(len(p)), part.size()-in))
+	if err != nil {
+		return 0, part.blame(err)
+	}
+	p = p[:m.n]
 	switch m.state {
 	case plain, packed:
-		return part.blame(part.read(p, off-part.start, m))
+		err = part.blame(part.read(p, in, m))
 	case zeros:
 		clear(p)
-		return nil
 	default:
-		return d.parent.Read(p, off)
+		err = d.parent.Read(p, off)
 	}
+	return len(p), err
 }
 
 // blame says in err which of the disk's files it is about, if that is not the
