@@ -17,15 +17,17 @@ type counter struct{ n atomic.Int64 }
 func (c *counter) add(n int64) { c.n.Add(n) }
 func (c *counter) get() int64  { return c.n.Load() }
 
-// A guestDigest is the SHA-256 of a guest disk, fed with batches in order.
+// A guestDigest is the SHA-256 of a guest disk, fed with batches in order. Nil
+// is none.
 type guestDigest struct {
-	h  hash.Hash
-	at int64
+	h    hash.Hash
+	size int64 // of the disk: what batches have behind it is left out
+	at   int64
 }
 
 var zeros [64 << 10]byte // never written
 
-func newGuestDigest() *guestDigest { return &guestDigest{h: sha256.New()} }
+func newGuestDigest(size int64) *guestDigest { return &guestDigest{h: sha256.New(), size: size} }
 
 // skipTo hashes zeros up to the guest offset off.
 func (d *guestDigest) skipTo(off int64) {
@@ -38,9 +40,25 @@ func (d *guestDigest) skipTo(off int64) {
 
 // add hashes a batch whose Buf is whole.
 func (d *guestDigest) add(b *diskimage.Batch) {
+	if d == nil {
+		return
+	}
+	n := min(b.Len, d.size-b.Off)
+	if n <= 0 {
+		return
+	}
 	d.skipTo(b.Off)
-	d.h.Write(b.Buf[:b.Len])
-	d.at += b.Len
+	d.h.Write(b.Buf[:n])
+	d.at += n
+}
+
+// sum returns the digest, or nil if there is none.
+func (d *guestDigest) sum() []byte {
+	if d == nil {
+		return nil
+	}
+	d.skipTo(d.size)
+	return d.h.Sum(nil)
 }
 
 // The guest ranges of one hash of a contentHash: of a source whose batches are

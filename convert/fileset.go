@@ -79,6 +79,7 @@ func (s setCreator) Create(name string) (diskimage.Output, error) { return s.Set
 type meteredCreator struct {
 	diskimage.Creator
 	sync, readable bool
+	allowed        *allowance
 	files          map[string]*meter
 }
 
@@ -90,7 +91,7 @@ func (c *meteredCreator) Create(name string) (diskimage.Output, error) {
 	if _, ok := out.(io.ReaderAt); !ok && c.readable {
 		return nil, errUnreadable
 	}
-	m := &meter{out: out, sync: c.sync}
+	m := &meter{out: out, sync: c.sync, allowed: c.allowed}
 	c.files[name] = m
 	return m.asOutput(), nil
 }

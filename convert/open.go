@@ -41,6 +41,12 @@ type OpenOptions struct {
 	// at an image, not to read it. Default false.
 	SkipExternal bool
 
+	// MaxVirtualSize is how large the image's guest disk may be, in bytes: a
+	// larger one is refused with [diskimage.ErrLimit], before anything that the
+	// image names is opened; a stream that does not say its size, when it has
+	// given more. Default: there is no limit.
+	MaxVirtualSize int64
+
 	// Snapshot is the id or the name of the internal snapshot to show.
 	// Default: the active disk.
 	Snapshot string
@@ -102,8 +108,13 @@ func open(ctx context.Context, src diskimage.Source, o OpenOptions, depth int, n
 	return openAs(ctx, src, format, o, depth, notes)
 }
 
-// openAs opens an image of a known format.
+// openAs opens an image of a known format, if its disk is not too large.
 func openAs(ctx context.Context, src diskimage.Source, format Format, o OpenOptions, depth int, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
+	if o.MaxVirtualSize != 0 {
+		if err := o.checkSize(ctx, src, format, depth); err != nil {
+			return nil, err
+		}
+	}
 	switch format {
 	case QCOW2:
 		d, err := qcow2.Open(ctx, src, qcow2.Options{

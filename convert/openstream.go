@@ -67,6 +67,9 @@ func openStream(ctx context.Context, r io.Reader, size int64, o OpenOptions, pac
 		if o.Format != Raw || !o.RawAnyway {
 			in = &tailReader{r: b}
 		}
+		if o.MaxVirtualSize > 0 {
+			in = &boundedReader{in, o.MaxVirtualSize, o.MaxVirtualSize}
+		}
 		return &rawStream{raw.NewStream(in, size), notes}, nil
 	case OVA:
 		if packed {
@@ -82,6 +85,9 @@ func openStream(ctx context.Context, r io.Reader, size int64, o OpenOptions, pac
 		s, err := vmdk.NewStream(b, vmdk.StreamOptions{Notes: notes})
 		if err != nil {
 			return nil, err // not s, which would be no nil Stream
+		}
+		if err := checkVirtualSize(s.Size(), o.MaxVirtualSize); err != nil {
+			return nil, err
 		}
 		return s, nil
 	}

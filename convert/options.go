@@ -25,6 +25,19 @@ type Options struct {
 	// rest zeros. Default: the source's.
 	Size int64
 
+	// MaxVirtualSize is how large the source's guest disk may be, in bytes: a
+	// larger one is refused with [diskimage.ErrLimit], before anything is
+	// written if its size is known then. Default: there is no limit, however
+	// small the image's file is.
+	MaxVirtualSize int64
+
+	// MaxOutputSize is how long the image may become, in bytes, or all its files
+	// together: [diskimage.ErrLimit] otherwise, before anything is written
+	// where the data does not matter or where it is read twice (see
+	// [ToWriter]), else as soon as it outgrows this. Holes in a raw image
+	// count, for its length is meant. Default: there is no limit.
+	MaxOutputSize int64
+
 	Workers       int  // goroutines that read and encode, 1 to 256; default GOMAXPROCS
 	AllocateZeros bool // write zeros as data, so that the target is fully allocated; default: they cost nothing
 	OnlyTop       bool // only what the source's own layer holds, for a target with a backing image; default: the whole disk
@@ -73,18 +86,19 @@ type Range struct{ Off, Len int64 }
 
 // A Report tells what a conversion did. Lengths are in bytes.
 type Report struct {
-	Size       int64            // guest size of the target
-	Data       int64            // guest bytes of the source that are stored as data
-	Zeros      int64            // guest bytes of the source that its map tells to be zeros
-	Holes      int64            // guest bytes of the source that no layer holds
-	Moved      int64            // guest bytes that were moved in their compressed form
-	Unverified int64            // those of them that nobody has looked at, see Options.TrustStored
-	Written    int64            // bytes written to the target
-	Digest     []byte           // SHA-256 of the source's guest disk, if asked for
-	Verified   bool             // the output was read back and found equal
-	Unreadable []Range          // what Salvage replaced by zeros, ascending
-	Notes      []diskimage.Note // of the source, the target and the conversion
-	Duration   time.Duration
+	Size         int64            // guest size of the target
+	Data         int64            // guest bytes of the source that are stored as data
+	Zeros        int64            // guest bytes of the source that its map tells to be zeros
+	Holes        int64            // guest bytes of the source that no layer holds
+	Moved        int64            // guest bytes that were moved in their compressed form
+	Unverified   int64            // those of them that nobody has looked at, see Options.TrustStored
+	Written      int64            // bytes written to the target
+	Digest       []byte           // SHA-256 of the source's guest disk, if asked for
+	OutputDigest []byte           // the same of the output, up to the source's size, if it was read back: equal
+	Verified     bool             // the output was read back and found equal
+	Unreadable   []Range          // what Salvage replaced by zeros, ascending
+	Notes        []diskimage.Note // of the source, the target and the conversion
+	Duration     time.Duration
 }
 
 // batchesInFlight bounds memory: each worker has one in hand, and some wait
@@ -108,6 +122,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Size < 0 {
 		return o, fmt.Errorf("convert: a target size of %d bytes", o.Size)
+	}
+	if o.MaxVirtualSize < 0 || o.MaxOutputSize < 0 {
+		return o, fmt.Errorf("convert: limits of %d bytes of guest disk and %d of output: neither can be negative", o.MaxVirtualSize, o.MaxOutputSize)
 	}
 	if o.OnlyTop && o.Digest {
 		return o, fmt.Errorf("convert: a digest needs the whole disk, OnlyTop reads one layer")

@@ -39,7 +39,7 @@ func ToWriter(ctx context.Context, out io.Writer, src diskimage.VirtualDisk, o O
 		return nil, err
 	}
 	var front frontCatcher
-	probe, err := newWriter(&front, r.targetSize(), r.o)
+	probe, err := newWriter(r.metered(&front), r.targetSize(), r.o)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func ToWriter(ctx context.Context, out io.Writer, src diskimage.VirtualDisk, o O
 	if err := e.emit(front.bytes); err != nil {
 		return nil, err
 	}
-	w, err := newWriter(e, r.targetSize(), r.o)
+	w, err := newWriter(r.metered(e), r.targetSize(), r.o)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func StreamToWriter(ctx context.Context, out io.Writer, src diskimage.Stream, o 
 	}
 	r.inTurn = true
 	e := &emitter{w: out}
-	w, err := newWriter(e, r.targetSize(), r.o)
+	w, err := newWriter(r.metered(e), r.targetSize(), r.o)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +106,11 @@ func StreamToWriter(ctx context.Context, out io.Writer, src diskimage.Stream, o 
 	}
 	r.written = e.at
 	return r.report(), nil
+}
+
+// metered returns out, held against the limit on the output's size.
+func (r *run) metered(out diskimage.Output) diskimage.Output {
+	return &meter{out: out, allowed: newAllowance(r.o.MaxOutputSize)}
 }
 
 var errVerifyPipe = errors.New("convert: a pipe cannot be read back to be verified")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -28,6 +29,7 @@ type run struct {
 	done  int64
 
 	content *contentHash // of the source, if Verify
+	source  int64        // guest bytes, once they are converted
 	written int64        // bytes
 	far     int64        // units moved with a window beyond strictWindow
 	lost    losses
@@ -49,6 +51,14 @@ func newRun(disk diskimage.VirtualDisk, stream diskimage.Stream, o Options) (*ru
 // the format has some, and at how much there is to move.
 func (r *run) check() error {
 	r.total = -1
+	if size := r.sourceSize(); size >= 0 {
+		if err := checkVirtualSize(size, r.o.MaxVirtualSize); err != nil {
+			return err
+		}
+	}
+	if err := r.o.checkOutputSize(r.targetSize()); err != nil {
+		return err
+	}
 	if r.disk == nil {
 		return nil
 	}
@@ -99,10 +109,15 @@ func (r *run) lookInside() error {
 // targetSize returns the guest size that the writer is made with, -1 where
 // the source does not know its own.
 func (r *run) targetSize() int64 {
-	switch {
-	case r.o.Size > 0:
+	if r.o.Size > 0 {
 		return r.o.Size
-	case r.disk != nil:
+	}
+	return r.sourceSize()
+}
+
+// sourceSize returns the guest size of the source, -1 where it does not know it.
+func (r *run) sourceSize() int64 {
+	if r.disk != nil {
 		return r.disk.Size()
 	}
 	return r.stream.Size()
@@ -127,38 +142,38 @@ func (r *run) convert(ctx context.Context, w diskimage.Writer) (err error) {
 	r.done = 0
 	var digest *guestDigest
 	if r.o.Digest {
-		digest = newGuestDigest()
+		digest = newGuestDigest(math.MaxInt64)
 	}
 	src, finish := r.feed(w)
-	inOrder := func(j *job) error {
-		if digest != nil {
-			digest.add(j.Batch)
-		}
-		return nil
-	}
-	err = r.attested(ctx, func(ctx context.Context) error {
-		if r.o.Workers == 1 {
-			return sequential(ctx, src, w, inOrder, r.progress)
-		}
-		return concurrent(ctx, src, w, r.o.Workers, r.inTurn, inOrder, r.progress)
-	})
+	err = r.attested(ctx, func(ctx context.Context) error { return r.pipeline(ctx, src, w, digest) })
 	if err != nil {
 		return err
 	}
-	size, err := finish()
-	if err != nil {
+	if r.source, err = finish(); err != nil {
 		return err
 	}
 	if digest != nil {
-		digest.skipTo(size)
-		r.rep.Digest = digest.h.Sum(nil)
+		digest.size = r.source
+		r.rep.Digest = digest.sum()
 	}
 	if err := w.Finish(ctx); err != nil {
 		return err
 	}
-	r.rep.Size = guestSize(w, max(size, r.o.Size))
+	r.rep.Size = guestSize(w, max(r.source, r.o.Size))
 	r.rep.Notes = diskimage.NotesOf(w)
 	return nil
+}
+
+// pipeline moves what src gives into w, on all workers.
+func (r *run) pipeline(ctx context.Context, src feed, w diskimage.Writer, digest *guestDigest) error {
+	inOrder := func(j *job) error {
+		digest.add(j.Batch)
+		return nil
+	}
+	if r.o.Workers == 1 {
+		return sequential(ctx, src, w, inOrder, r.progress)
+	}
+	return concurrent(ctx, src, w, r.o.Workers, r.inTurn, inOrder, r.progress)
 }
 
 // feed returns where batches come from, and what is to be done at the end:
@@ -186,6 +201,9 @@ func (r *run) feed(w diskimage.Writer) (feed, func() (int64, error)) {
 	}
 	return r.observed(s, w), func() (int64, error) {
 		size := r.stream.Size()
+		if err := checkVirtualSize(size, r.o.MaxVirtualSize); err != nil {
+			return 0, err
+		}
 		r.rep.Data, r.rep.Zeros = s.data, size-s.data
 		r.account(m)
 		if r.o.Size > 0 && r.o.Size < size {

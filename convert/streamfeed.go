@@ -143,6 +143,9 @@ func (s *streamFeed) hold() error {
 // sane holds a block against what Stream promises.
 func (s *streamFeed) sane(b diskimage.Block) error {
 	last := b.Off + b.Len - 1
+	if most := s.o.MaxVirtualSize; most > 0 && last >= most && s.stream.Size() < 0 {
+		return tooLong(most)
+	}
 	if s.scattered && (b.Off%s.unit != 0 || b.Len%s.unit != 0 && last+1 != s.stream.Size()) {
 		return fmt.Errorf("convert: the stream's block of %d bytes at %d is no whole unit", b.Len, b.Off)
 	}

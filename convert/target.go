@@ -110,14 +110,15 @@ func (r *run) toOutput(ctx context.Context, out diskimage.Output, synced bool) e
 		}
 		r.content = newContentHash(r.targetSize(), chunkOf(r.stream), r.o.OnlyTop)
 	}
-	all := &written{meter: &meter{out: out, sync: synced}, below: nothingBelow{cid: r.o.VMDK.ParentCID}}
+	allowed := newAllowance(r.o.MaxOutputSize)
+	all := &written{meter: &meter{out: out, sync: synced, allowed: allowed}, below: nothingBelow{cid: r.o.VMDK.ParentCID}}
 	if p := r.o.VHD.Parent; p != nil {
 		all.below.id = p.ID
 	}
 	o := r.o
 	if o.VMDK.Creator != nil {
 		all.files = map[string]*meter{}
-		o.VMDK.Creator = &meteredCreator{o.VMDK.Creator, synced, o.Verify, all.files}
+		o.VMDK.Creator = &meteredCreator{o.VMDK.Creator, synced, o.Verify, allowed, all.files}
 	}
 	w, err := newWriter(all.asOutput(), r.targetSize(), o)
 	if err != nil {
@@ -170,11 +171,13 @@ func newWriter(out diskimage.Output, size int64, o Options) (diskimage.Writer, e
 	return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1, Msg: fmt.Sprintf("%v cannot be written", o.Format)}
 }
 
-// A meter counts what is written to an Output, and hides that it can be synced
+// A meter counts what is written to an Output, holds it against what is
+// allowed, and hides that it can be synced
 // unless that is wanted.
 type meter struct {
-	out  diskimage.Output
-	sync bool
+	out     diskimage.Output
+	sync    bool
+	allowed *allowance
 
 	n   atomic.Int64 // bytes written
 	mu  sync.Mutex
@@ -190,15 +193,27 @@ func (m *meter) asOutput() diskimage.Output {
 }
 
 func (m *meter) WriteAt(p []byte, off int64) (int, error) {
+	if err := m.grow(off + int64(len(p))); err != nil {
+		return 0, err
+	}
 	n, err := m.out.WriteAt(p, off)
 	m.n.Add(int64(n))
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
 	}
-	m.mu.Lock()
-	m.end = max(m.end, off+int64(n))
-	m.mu.Unlock()
 	return n, err
+}
+
+// grow is for an image that is at least so long.
+func (m *meter) grow(end int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if end <= m.end {
+		return nil
+	}
+	more := end - m.end
+	m.end = end
+	return m.allowed.take(more)
 }
 
 func (m *meter) ZeroFilled() bool {
@@ -221,6 +236,9 @@ func (m *meter) source() diskimage.Source {
 type truncatingMeter struct{ *meter }
 
 func (m *truncatingMeter) Truncate(size int64) error {
+	if err := m.grow(size); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	m.end = size
 	m.mu.Unlock()

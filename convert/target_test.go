@@ -83,6 +83,7 @@ func TestEveryWayOutGivesTheSameBytes(t *testing.T) {
 					require.Equal(t, int64(len(want)), rep.Size)
 					sum := sha256.Sum256(d.content)
 					require.Equal(t, sum[:], rep.Digest)
+					require.Equal(t, sum[:], rep.OutputDigest)
 					got, err := os.ReadFile(file)
 					require.NoError(t, err)
 					if first == nil {
@@ -150,6 +151,7 @@ func TestStreamGivesTheSameBytes(t *testing.T) {
 					require.True(t, bytes.Equal(want.data, got.data), "size %d, %d workers", size, workers)
 					sum := sha256.Sum256(content)
 					require.Equal(t, sum[:], rep.Digest)
+					require.Equal(t, sum[:], rep.OutputDigest)
 				}
 			}
 		})

@@ -1,11 +1,10 @@
 package convert
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/qcow2"
@@ -30,12 +29,15 @@ func (r *run) verify(ctx context.Context, out *written, unit int64) error {
 	if d.Size() != r.rep.Size {
 		return fmt.Errorf("convert: the output shows a disk of %d bytes, not of %d", d.Size(), r.rep.Size)
 	}
-	found, err := r.contentOf(ctx, d, unit)
+	found, digest, err := r.contentOf(ctx, d, unit)
 	if err != nil {
 		return fmt.Errorf("convert: cannot read the output back: %w", err)
 	}
 	if at, differs := r.content.differs(found); differs {
 		return fmt.Errorf("convert: the output differs from the source within the %d guest bytes at %d", at.Len, at.Off)
+	}
+	if r.rep.OutputDigest = digest; !bytes.Equal(digest, r.rep.Digest) {
+		return fmt.Errorf("convert: the output's digest is %x, the source's %x", digest, r.rep.Digest)
 	}
 	r.rep.Verified = true
 	return nil
@@ -93,44 +95,40 @@ func checkStructure(ctx context.Context, img diskimage.Source, opener diskimage.
 	return nil
 }
 
-// contentOf reads the data of d on all workers.
-func (r *run) contentOf(ctx context.Context, d diskimage.VirtualDisk, unit int64) (*contentHash, error) {
-	content := r.content.like()
-	o := Options{OnlyTop: r.o.OnlyTop}
-	src := &diskFeed{disk: d, size: d.Size(), unit: unit, mover: &mover{unit: unit}, o: &o, whole: true}
-	batches := make(chan *job, r.o.Workers+1) // room for all there are: no send waits
-	back := make(chan *job, cap(batches))
-	for range cap(back) {
-		back <- &job{Batch: &diskimage.Batch{Buf: make([]byte, diskimage.BatchSize)}}
+// contentOf reads the data of d with the same pipeline that converts, and
+// returns its content and, if one is asked for, its digest: of as many bytes as
+// the source has, behind which there are zeros.
+func (r *run) contentOf(ctx context.Context, d diskimage.VirtualDisk, unit int64) (*contentHash, []byte, error) {
+	found := &contentReader{content: r.content.like(), unit: unit}
+	src := &diskFeed{disk: d, size: d.Size(), unit: unit, mover: &mover{unit: unit}, o: &Options{OnlyTop: r.o.OnlyTop}, whole: true}
+	var digest *guestDigest
+	if r.o.Digest {
+		digest = newGuestDigest(r.source)
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer close(batches)
-		for {
-			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case j := <-back:
-				if ok, err := src.plan(j); err != nil || !ok {
-					return err
-				}
-				batches <- j
-			}
-		}
-	})
-	for range r.o.Workers {
-		g.Go(func() error {
-			own := newWorker()
-			for j := range batches {
-				if err := src.fill(ctx, j, own); err != nil {
-					return err
-				}
-				content.add(j.Batch, unit)
-				r.progress(j)
-				back <- j
-			}
-			return nil
-		})
+	if err := r.pipeline(ctx, src, found, digest); err != nil {
+		return nil, nil, err
 	}
-	return content, g.Wait()
+	return found.content, digest.sum(), nil
 }
+
+// A contentReader is the end of a pipeline that only reads.
+type contentReader struct {
+	content *contentHash
+	unit    int64
+}
+
+func (c *contentReader) Unit() int64 { return c.unit }
+
+func (c *contentReader) NewBatch() *diskimage.Batch {
+	return &diskimage.Batch{Buf: make([]byte, diskimage.BatchSize)}
+}
+
+func (c *contentReader) Encode(b *diskimage.Batch) error {
+	c.content.add(b, c.unit)
+	return nil
+}
+
+func (c *contentReader) Place(*diskimage.Batch) error                  { return nil }
+func (c *contentReader) Store(context.Context, *diskimage.Batch) error { return nil }
+func (c *contentReader) Finish(context.Context) error                  { return nil }
+func (c *contentReader) Abort() error                                  { return nil }

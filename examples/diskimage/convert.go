@@ -15,7 +15,7 @@ import (
 )
 
 const convertSynopsis = "[-f FMT] [--disk N|NAME] [-O FMT] [-o OPTIONS] [-c [--level N] [--window auto|4k|32k] [--trust-compressed]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
-	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--raw-anyway] [--force] [--size-rule RULE] [--spool DIR] [--allow-external[=DIR|any]] SOURCE TARGET"
+	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--max-virtual-size SIZE] [--max-output-size SIZE] [--raw-anyway] [--force] [--size-rule RULE] [--spool DIR] [--allow-external[=DIR|any]] SOURCE TARGET"
 
 // A conversion is the command line of convert.
 type conversion struct {
@@ -98,6 +98,14 @@ func (c *conversion) options(s *session) []option {
 		flag(0, "digest", &c.Digest),
 		flag(0, "salvage", &c.Salvage),
 		flag(0, "force", &c.force),
+		parsed(0, "max-virtual-size", func(v string) (err error) {
+			c.in.maxVirtual, err = sizeArgument("max virtual size", v)
+			return err
+		}),
+		parsed(0, "max-output-size", func(v string) (err error) {
+			c.MaxOutputSize, err = sizeArgument("max output size", v)
+			return err
+		}),
 		parsed(0, "level", func(v string) (err error) {
 			if c.level, err = strconv.Atoi(v); err != nil || c.level < 1 {
 				return fmt.Errorf("--level: %s is no level", v)
@@ -453,6 +461,10 @@ func (c *conversion) tell(s *session, r *convert.Report) {
 		w := s.stdout
 		if c.target == stdName {
 			w = s.stderr
+		}
+		if r.OutputDigest != nil {
+			fmt.Fprintf(w, "%x  %s\n%x  %s\n", r.Digest, c.source, r.OutputDigest, c.target)
+			return
 		}
 		fmt.Fprintf(w, "%x  %s\n", r.Digest, c.target)
 	}

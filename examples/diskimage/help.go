@@ -88,10 +88,15 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   -u                 do not look for the backing file
   --output human|json
   --verify           read the target back before it gets its name
-  --digest           print the SHA-256 of the guest's disk
+  --digest           print the SHA-256 of the guest's disk; with --verify of
+                     the source's and of the target's as it is read back
   --trust-compressed move the grains of a vmdk into a compressed qcow2 without
                      decoding and verifying them
   --salvage          turn what cannot be read into zeros, and say which
+  --max-virtual-size SIZE
+                     refuse a source whose disk is larger
+  --max-output-size SIZE
+                     fail where the target becomes longer
   --disk N|NAME      which disk of an OVA: its number there or its file's name;
                      --b-disk for the second image
   --size-rule RULE   how large the disk of a vpc is: as its footer's current

@@ -32,6 +32,7 @@ type input struct {
 	disk       string // of an OVA
 	sizeRule   vhd.SizeRule
 	alone      bool   // open none of the files that the image names
+	maxVirtual int64  // bytes of guest disk; 0: any
 	spool      string // the folder for a copy of what a pipe gives; "": there is to be none
 }
 
@@ -73,7 +74,7 @@ func (in *input) open(ctx context.Context, s *session, name string) (*image, err
 }
 
 func (in *input) openDisk(ctx context.Context, s *session, name string) (_ *image, err error) {
-	o := convert.OpenOptions{Name: name, RawAnyway: in.rawAnyway, Salvage: in.salvage, SkipExternal: in.alone, SizeRule: in.sizeRule, Member: in.disk, Spool: in.spool}
+	o := convert.OpenOptions{Name: name, RawAnyway: in.rawAnyway, Salvage: in.salvage, SkipExternal: in.alone, SizeRule: in.sizeRule, Member: in.disk, Spool: in.spool, MaxVirtualSize: in.maxVirtual}
 	if o.Format, err = convert.ParseFormat(in.formatName); err != nil {
 		return nil, fmt.Errorf("Unknown driver '%s'", in.formatName)
 	}
@@ -214,7 +215,7 @@ func (in *input) openStream(ctx context.Context, s *session) (diskimage.Stream, 
 		return nil, fmt.Errorf("Unknown driver '%s'", in.formatName)
 	}
 	stream, err := convert.OpenStream(ctx, &patient{ctx: ctx, r: s.stdin}, convert.OpenOptions{
-		Format: format, Name: stdName, RawAnyway: in.rawAnyway, Salvage: in.salvage, Snapshot: in.snapshot, Member: in.disk,
+		Format: format, Name: stdName, RawAnyway: in.rawAnyway, Salvage: in.salvage, Snapshot: in.snapshot, Member: in.disk, MaxVirtualSize: in.maxVirtual,
 	})
 	if err != nil {
 		return nil, couldNotOpen(stdName, err)

@@ -27,7 +27,7 @@ func (in *input) packageDisks(ctx context.Context, s *session, name string) ([]c
 
 // packageOptions say how the disk of an OVA is opened.
 func (in *input) packageOptions() convert.OpenOptions {
-	return convert.OpenOptions{Member: in.disk, Salvage: in.salvage, Spool: in.spool}
+	return convert.OpenOptions{Member: in.disk, Salvage: in.salvage, Spool: in.spool, MaxVirtualSize: in.maxVirtual}
 }
 
 // isPackage reports whether a file that can be opened is read as an OVA.
