@@ -77,6 +77,35 @@ func TestHostilePackages(t *testing.T) {
 	}
 }
 
+// TestManifestOfEveryFormat holds that a disk is held against the package's
+// manifest whatever its format is.
+func TestManifestOfEveryFormat(t *testing.T) {
+	for format, disk := range map[convert.Format][]byte{
+		convert.QCOW2: imagetest.Base().Bytes, convert.VMDK: imagetest.VMDKBase().Bytes, convert.VHD: imagetest.VHDBase().Bytes,
+		convert.Raw: bytes.Repeat([]byte{7}, 64<<10),
+	} {
+		o := imagetest.OVA{Disks: []imagetest.PackedDisk{{Name: "disk", Data: disk, URI: "?"}}, Digest: "SHA256"}
+		for _, sound := range []bool{true, false} {
+			m := o.Members()
+			if last := &m[len(m)-1]; !sound {
+				last.Data = bytes.Clone(last.Data)
+				last.Data[len(disk)-4096]++ // of the disk's data
+			}
+			d, err := convert.Open(t.Context(), imagetest.Source(imagetest.Tar(m...)), convert.OpenOptions{})
+			require.NoError(t, err)
+			require.Equal(t, format, convert.FormatOf(d))
+			_, err = convert.ToFile(t.Context(), filepath.Join(t.TempDir(), "target"), d, convert.Options{})
+			if sound {
+				require.NoError(t, err, format)
+			} else {
+				require.ErrorIs(t, err, diskimage.ErrCorrupt, format)
+				require.ErrorContains(t, err, "SHA256 digest")
+			}
+			require.NoError(t, d.Close())
+		}
+	}
+}
+
 // TestPackageIsNoOtherFormat holds that a declared format is the file's own.
 func TestPackageIsNoOtherFormat(t *testing.T) {
 	src := imagetest.Source(imagetest.BaseOVA().Build())

@@ -79,6 +79,7 @@ var (
 	_ diskimage.MapChecker     = (*Disk)(nil)
 	_ diskimage.Noter          = (*Disk)(nil)
 	_ diskimage.ChangeDetector = (*Disk)(nil)
+	_ diskimage.Attester       = (*Disk)(nil)
 )
 
 // Open opens a VHD image and shows its disk: fixed, dynamic or differencing. It
@@ -152,6 +153,15 @@ func (d *Disk) openTables(o Options) (err error) {
 
 // Size returns the guest disk's size in bytes.
 func (d *Disk) Size() int64 { return d.size }
+
+// Attest asks the source, if it lies in a container with checksums, whether it
+// is what those are of.
+func (d *Disk) Attest(ctx context.Context) error {
+	if a, ok := d.src.(diskimage.Attester); ok {
+		return a.Attest(ctx)
+	}
+	return nil
+}
 
 // A mapping says what a run of guest bytes is.
 type mapping struct {
