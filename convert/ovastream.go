@@ -7,6 +7,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/ova"
+	"github.com/diskimage-go/diskimage/internal/unwrap"
 )
 
 // A streamOpener opens an image that comes front to back. size is its file's
@@ -53,7 +54,7 @@ type packageStream struct {
 	p    *ova.Reader
 	d    ova.Disk
 	file io.Reader
-	zip  *ova.Gunzip // nil: the file is not compressed
+	zip  *unwrap.Reader // nil: the file is not compressed
 	said []diskimage.Note
 	err  error // what ended the stream
 }
