@@ -60,10 +60,21 @@ type OpenOptions struct {
 	// Default: the only one.
 	Member string
 
-	// Spool is a folder for a temporary copy of a disk that is compressed in an
-	// OVA, since only the copy can be read with random access. Default: such a
-	// disk is refused; [OpenStream] reads it.
+	// Unwrap reads an image that is compressed with gzip or zstd, or lies in a
+	// tar archive, by itself there or as the file of the name Member, or in a
+	// compressed archive. [OpenStream] does so front to back, [Open] in a copy
+	// (Spool). Default: if Name ends in .gz, .tgz, .zst, .tzst or .tar; else
+	// what is wrapped is refused, and named.
+	//
+	// A small file can unpack to any size.
+	Unwrap bool
+
+	// Spool is a folder for a temporary copy of what is compressed, or lies in
+	// an archive, since only the copy can be read with random access. Default:
+	// it is refused; [OpenStream] reads what can be read front to back.
 	Spool string
+
+	unwrapped bool // what is left is not unwrapped again
 }
 
 // Open shows the image in src as a disk: a *[raw.Disk], a *[qcow2.Disk], a
@@ -90,6 +101,14 @@ func Open(ctx context.Context, src diskimage.Source, o OpenOptions) (diskimage.V
 func open(ctx context.Context, src diskimage.Source, o OpenOptions, depth int, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if depth == 0 {
+		switch what, err := Wrapped(src, o); {
+		case err != nil:
+			return nil, err
+		case what != "":
+			return openUnwrapped(ctx, src, o, notes)
+		}
 	}
 	format, looks, err := decide(src, o.Format, o.RawAnyway)
 	if err != nil {

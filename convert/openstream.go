@@ -18,7 +18,8 @@ const streamFront = 1 << 20
 // read once: a streamOptimized VMDK, by itself or in an OVA, or the bytes as a
 // raw disk if they are declared raw or are nothing else. Its format is told by
 // the first bytes, as [Detect] has it. A format that can only be read with
-// random access is [diskimage.ErrUnsupported]: see [Spool].
+// random access is [diskimage.ErrUnsupported]: see [Spool]. What is compressed
+// or in an archive is unwrapped if o.Unwrap or the name says so.
 //
 // What marks a file at its end, a VHD's footer, is found there, and is then an
 // error of NextBlock.
@@ -39,6 +40,9 @@ func openStream(ctx context.Context, r io.Reader, size int64, o OpenOptions, pac
 	first, err := b.Peek(streamFront)
 	if err != nil && err != io.EOF {
 		return nil, err
+	}
+	if o.wrapper(first) != "" {
+		return openUnwrappedStream(ctx, b, o)
 	}
 	src := diskimage.NewSource(bytes.NewReader(first), int64(len(first)))
 	if err == nil {

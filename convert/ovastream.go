@@ -3,7 +3,6 @@ package convert
 import (
 	"context"
 	"io"
-	"slices"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/ova"
@@ -30,77 +29,34 @@ func openPackageStream(ctx context.Context, r io.Reader, o OpenOptions, open str
 	if err != nil {
 		return nil, err
 	}
-	s := &packageStream{p: p, d: d, file: file}
+	var zip *unwrap.Reader
 	if d.Compressed {
-		if s.zip, err = ova.NewGunzip(file, d); err != nil {
+		if zip, err = ova.NewGunzip(file, d); err != nil {
 			return nil, err
 		}
-		s.file, size = s.zip, -1
+		file, size = zip, -1
 	}
-	var declared Format
-	declared, s.said = packedFormat(d)
+	declared, said := packedFormat(d)
 	o.Format, o.RawAnyway, o.Name, o.Member, o.Opener = declared, false, d.File, "", nil
-	if s.Stream, err = open(ctx, s.file, size, o); err != nil {
+	s, err := open(ctx, file, size, o)
+	if err != nil {
 		return nil, inMember(d.File, err)
 	}
-	return s, nil
-}
-
-// A packageStream is a disk in an OVA that comes front to back. Where the disk
-// ends the rest of the package is read, and held against the manifest: until
-// then nothing that was read is known to be good.
-type packageStream struct {
-	diskimage.Stream
-	p    *ova.Reader
-	d    ova.Disk
-	file io.Reader
-	zip  *unwrap.Reader // nil: the file is not compressed
-	said []diskimage.Note
-	err  error // what ended the stream
-}
-
-var (
-	_ diskimage.Unsorted = (*packageStream)(nil)
-	_ diskimage.Noter    = (*packageStream)(nil)
-)
-
-// AnyOrder asks the same of the stream inside; one that has an order keeps it.
-func (s *packageStream) AnyOrder() {
-	if u, ok := s.Stream.(diskimage.Unsorted); ok {
-		u.AnyOrder()
-	}
-}
-
-func (s *packageStream) NextBlock(buf []byte) (diskimage.Block, error) {
-	if s.err != nil {
-		return diskimage.Block{}, s.err
-	}
-	b, err := s.Stream.NextBlock(buf)
-	if err == io.EOF {
-		err = s.finish()
-	} else if err != nil {
-		err = inMember(s.d.File, err)
-	}
-	s.err = err
-	return b, err
-}
-
-// finish returns io.EOF if what is left of the package is as it must be.
-func (s *packageStream) finish() error {
-	if _, err := io.Copy(io.Discard, s.file); err != nil { // the end of gzip's data has its checksum
-		return err
-	}
-	if err := s.p.Finish(); err != nil {
-		return err
-	}
-	return io.EOF
-}
-
-// Notes returns what was noted of the package and the disk so far.
-func (s *packageStream) Notes() []diskimage.Note {
-	notes := append(s.p.Notes(), s.said...)
-	if s.zip != nil {
-		notes = append(notes, s.zip.Notes()...)
-	}
-	return slices.Concat(notes, diskimage.NotesOf(s.Stream))
+	return &enclosedStream{
+		Stream: s,
+		within: func(err error) error { return inMember(d.File, err) },
+		finish: func() error {
+			if _, err := io.Copy(io.Discard, file); err != nil { // the end of gzip's data has its checksum
+				return err
+			}
+			return p.Finish()
+		},
+		notes: func() []diskimage.Note {
+			notes := append(p.Notes(), said...)
+			if zip != nil {
+				notes = append(notes, zip.Notes()...)
+			}
+			return notes
+		},
+	}, nil
 }

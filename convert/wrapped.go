@@ -1,0 +1,189 @@
+package convert
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/ova"
+	"github.com/diskimage-go/diskimage/internal/spool"
+	"github.com/diskimage-go/diskimage/internal/unwrap"
+)
+
+// wrapperNames are the ends of names that say that the image has to be
+// unwrapped.
+var wrapperNames = []string{".gz", ".tgz", ".zst", ".tzst", ".tar"}
+
+// Wrapped returns what the image in src is wrapped in, "gzip", "zstd" or
+// "tar", if o says that it is to be unwrapped, and else "". Such an image is
+// read by [OpenStream], and by [Open] from a copy in the folder o.Spool.
+func Wrapped(src diskimage.Source, o OpenOptions) (string, error) {
+	if !o.unwraps() {
+		return "", nil
+	}
+	prefix := make([]byte, min(src.Size(), prefixLen))
+	if err := readFull(src, prefix, 0); err != nil {
+		return "", err
+	}
+	return o.wrapper(prefix), nil
+}
+
+// unwraps reports whether an image that is wrapped is to be unwrapped.
+func (o *OpenOptions) unwraps() bool {
+	switch {
+	case o.unwrapped, o.Format == Raw && o.RawAnyway:
+		return false
+	}
+	return o.Unwrap || slices.Contains(wrapperNames, strings.ToLower(path.Ext(o.Name)))
+}
+
+// wrapper returns what is to be taken off a file that begins with prefix.
+func (o *OpenOptions) wrapper(prefix []byte) string {
+	if !o.unwraps() {
+		return ""
+	}
+	if kind := unwrap.Probe(prefix); kind != unwrap.None {
+		return kind.String()
+	}
+	if isTar(prefix) && !ova.Probe(prefix) {
+		return tarName
+	}
+	return ""
+}
+
+func isTar(prefix []byte) bool {
+	return slices.ContainsFunc(signatures, func(s signature) bool { return s.name == tarName && s.matches(prefix) })
+}
+
+// An unwrapped is the file that is left when what is around it is taken off:
+// one compression, one archive, or an archive that is compressed.
+type unwrapped struct {
+	io.Reader
+	size    int64          // of the file, -1 where that is not known
+	packed  *unwrap.Reader // nil: not compressed
+	archive *unwrap.Tar    // nil: in none
+}
+
+// takeOff takes off r what is around an image, and returns with it the options
+// with which what is left is opened.
+func takeOff(r io.Reader, o OpenOptions) (*unwrapped, OpenOptions, error) {
+	b := bufio.NewReaderSize(r, prefixLen)
+	prefix, err := b.Peek(prefixLen)
+	if err != nil && err != io.EOF {
+		return nil, o, err
+	}
+	u := &unwrapped{Reader: b, size: -1}
+	if what := o.wrapper(prefix); what != tarName {
+		if u.packed, err = unwrap.NewReader(b, unwrap.Options{}); err != nil {
+			return nil, o, err
+		}
+		b = bufio.NewReaderSize(u.packed, prefixLen)
+		u.Reader = b
+		if prefix, err = b.Peek(prefixLen); err != nil && err != io.EOF {
+			return nil, o, errors.Join(err, u.Close())
+		}
+	}
+	inner := o
+	inner.unwrapped, inner.Name = true, strings.TrimSuffix(o.Name, path.Ext(o.Name))
+	if isTar(prefix) && !ova.Probe(prefix) {
+		if u.archive, err = unwrap.NewTar(b, o.Member); err != nil {
+			return nil, o, errors.Join(err, u.Close())
+		}
+		u.Reader, u.size = u.archive, u.archive.Size()
+		inner.Member, inner.Name = "", path.Base(u.archive.Name())
+	}
+	return u, inner, nil
+}
+
+// finish reads what comes behind the file, which holds the checksums of all
+// that was read.
+func (u *unwrapped) finish() error {
+	if _, err := io.Copy(io.Discard, u.Reader); err != nil {
+		return err
+	}
+	if u.archive != nil {
+		if err := u.archive.Finish(); err != nil {
+			return err
+		}
+	}
+	if u.packed != nil {
+		if _, err := io.Copy(io.Discard, u.packed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Notes returns what was noted so far.
+func (u *unwrapped) Notes() []diskimage.Note {
+	if u.packed == nil {
+		return nil
+	}
+	return u.packed.Notes()
+}
+
+// Close gives memory back.
+func (u *unwrapped) Close() error {
+	if u.packed == nil {
+		return nil
+	}
+	return u.packed.Close()
+}
+
+// openUnwrappedStream shows the image that lies wrapped in what r gives. Closing
+// the stream leaves r open.
+func openUnwrappedStream(ctx context.Context, r io.Reader, o OpenOptions) (diskimage.Stream, error) {
+	u, inner, err := takeOff(r, o)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openStream(ctx, u, u.size, inner, false)
+	if err != nil {
+		return nil, errors.Join(err, u.Close())
+	}
+	return &enclosedStream{
+		Stream: s,
+		finish: u.finish,
+		notes:  u.Notes,
+		within: func(err error) error { return err },
+		close:  u.Close,
+	}, nil
+}
+
+// openUnwrapped shows the image that lies wrapped in src, in a copy.
+func openUnwrapped(ctx context.Context, src diskimage.Source, o OpenOptions, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
+	if o.Spool == "" {
+		return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1,
+			Msg: "the image is compressed or in an archive, which is read front to back, or from a copy in a folder for such files (--spool)"}
+	}
+	u, inner, err := takeOff(io.NewSectionReader(src, 0, src.Size()), o)
+	if err != nil {
+		return nil, err
+	}
+	file, err := spool.Fill(ctx, u, o.Spool)
+	if err == nil {
+		err = u.finish()
+	}
+	notes = append(notes, u.Notes()...)
+	if err = errors.Join(err, u.Close()); err != nil {
+		if file != nil {
+			err = errors.Join(err, file.Close())
+		}
+		return nil, err
+	}
+	d, err := open(ctx, file, inner, 0, notes)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	if c, ok := src.(io.Closer); ok { // the copy is what is read now
+		if err := c.Close(); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+	}
+	return d, nil
+}
