@@ -66,7 +66,7 @@ type OpenOptions struct {
 	// (Spool). Default: if Name ends in .gz, .tgz, .zst, .tzst or .tar; else
 	// what is wrapped is refused, and named.
 	//
-	// A small file can unpack to any size.
+	// A small file can unpack to any size, unless MaxVirtualSize sets a limit.
 	Unwrap bool
 
 	// Spool is a folder for a temporary copy of what is compressed, or lies in

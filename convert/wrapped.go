@@ -79,7 +79,11 @@ func takeOff(r io.Reader, o OpenOptions) (*unwrapped, OpenOptions, error) {
 	}
 	u := &unwrapped{Reader: b, size: -1}
 	if what := o.wrapper(prefix); what != tarName {
-		if u.packed, err = unwrap.NewReader(b, unwrap.Options{}); err != nil {
+		var limit unwrap.Options
+		if o.MaxVirtualSize > 0 {
+			limit.Limit = unwrap.FileLimit(o.MaxVirtualSize)
+		}
+		if u.packed, err = unwrap.NewReader(b, limit); err != nil {
 			return nil, o, err
 		}
 		b = bufio.NewReaderSize(u.packed, prefixLen)

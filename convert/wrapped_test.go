@@ -123,6 +123,7 @@ func TestHostileWrapping(t *testing.T) {
 		{"gzip in an archive", tarOf("disk.raw.gz", file), convert.OpenOptions{}, diskimage.ErrFormat, "content is gzip"},
 		{"xz", []byte("\xfd7zXZ\x00 and more"), convert.OpenOptions{}, diskimage.ErrFormat, "content is xz"},
 		{"declared otherwise", file, convert.OpenOptions{Format: convert.QCOW2}, diskimage.ErrFormat, "declared qcow2, content is no qcow2"},
+		{"a bomb", zstdOf(make([]byte, 80<<20)), convert.OpenOptions{Format: convert.Raw, MaxVirtualSize: 1 << 20}, diskimage.ErrLimit, "limit of"},
 		{"two files", two, convert.OpenOptions{}, diskimage.ErrUnsupported, `member "b.raw": the archive holds it besides "a.raw"`},
 		{"no such file", two, convert.OpenOptions{Member: "c.raw"}, diskimage.ErrUnsupported, `holds no file "c.raw"`},
 		{"a name for no archive", file, convert.OpenOptions{Member: "c.raw"}, diskimage.ErrUnsupported, `no OVA, disk "c.raw" of one was asked for`},

@@ -15,7 +15,7 @@ import (
 )
 
 const convertSynopsis = "[-f FMT] [--disk N|NAME] [-O FMT] [-o OPTIONS] [-c [--level N] [--window auto|4k|32k] [--trust-compressed]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
-	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--max-virtual-size SIZE] [--max-output-size SIZE] [--raw-anyway] [--force] [--size-rule RULE] [--spool DIR] [--allow-external[=DIR|any]] SOURCE TARGET"
+	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--max-virtual-size SIZE] [--max-output-size SIZE] [--raw-anyway] [--force] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] SOURCE TARGET"
 
 // A conversion is the command line of convert.
 type conversion struct {
@@ -299,7 +299,7 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 			return c.runStream(ctx, s, stream, nil)
 		}
 	}
-	stream, file, err := c.in.openCompressed(ctx, s, c.source)
+	stream, file, err := c.in.openEnclosed(ctx, s, c.source)
 	if err != nil {
 		return nil, err
 	}

@@ -102,8 +102,12 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   --size-rule RULE   how large the disk of a vpc is: as its footer's current
                      size or its geometry tells; auto (default): as the program
                      that made it means it
-  --spool DIR        first copy what a pipe gives to a temporary file in DIR:
-                     then images of any format can be read from it
+  --unwrap           read an image out of gzip, zstd, a tar or both, whatever
+                     its name; one that ends in .gz, .tgz, .zst, .tzst or .tar
+                     says so by itself. --disk NAME: that file of the tar
+  --spool DIR        first copy what a pipe gives, or what is wrapped, to a
+                     temporary file in DIR: then images of any format can be
+                     read from it
   --raw-anyway       take -f raw at its word, whatever the content looks like
   --force            write to a block device, or over the files of a vmdk of
                      several

@@ -33,7 +33,8 @@ type input struct {
 	sizeRule   vhd.SizeRule
 	alone      bool   // open none of the files that the image names
 	maxVirtual int64  // bytes of guest disk; 0: any
-	spool      string // the folder for a copy of what a pipe gives; "": there is to be none
+	unwrap     bool   // take off what is around the image, whatever its name
+	spool      string // the folder for a copy of what is read front to back; "": there is to be none
 }
 
 func (in *input) options() []option {
@@ -48,6 +49,7 @@ func (in *input) options() []option {
 			}
 			return nil
 		}),
+		flag(0, "unwrap", &in.unwrap),
 		value(0, "spool", &in.spool),
 		ignored('U', "force-share", noArgument), // images are not locked
 		refused(0, "image-opts", noArgument, "images are given by their file names"),
@@ -73,10 +75,23 @@ func (in *input) open(ctx context.Context, s *session, name string) (*image, err
 	return img, nil
 }
 
-func (in *input) openDisk(ctx context.Context, s *session, name string) (_ *image, err error) {
-	o := convert.OpenOptions{Name: name, RawAnyway: in.rawAnyway, Salvage: in.salvage, SkipExternal: in.alone, SizeRule: in.sizeRule, Member: in.disk, Spool: in.spool, MaxVirtualSize: in.maxVirtual}
-	if o.Format, err = convert.ParseFormat(in.formatName); err != nil {
-		return nil, fmt.Errorf("Unknown driver '%s'", in.formatName)
+// openOptions say how the image in the file of this name is opened, but for
+// what it names and its snapshot.
+func (in *input) openOptions(name string) (convert.OpenOptions, error) {
+	format, err := convert.ParseFormat(in.formatName)
+	if err != nil {
+		return convert.OpenOptions{}, fmt.Errorf("Unknown driver '%s'", in.formatName)
+	}
+	return convert.OpenOptions{
+		Format: format, Name: name, RawAnyway: in.rawAnyway, Salvage: in.salvage, SkipExternal: in.alone, SizeRule: in.sizeRule,
+		Member: in.disk, Unwrap: in.unwrap, Spool: in.spool, MaxVirtualSize: in.maxVirtual,
+	}, nil
+}
+
+func (in *input) openDisk(ctx context.Context, s *session, name string) (*image, error) {
+	o, err := in.openOptions(name)
+	if err != nil {
+		return nil, err
 	}
 	if !in.alone {
 		opener, err := in.external.opener(name)
@@ -210,13 +225,12 @@ func (in *input) openStream(ctx context.Context, s *session) (diskimage.Stream, 
 	if !s.isPiped() || in.spool != "" {
 		return nil, nil
 	}
-	format, err := convert.ParseFormat(in.formatName)
+	o, err := in.openOptions(stdName)
 	if err != nil {
-		return nil, fmt.Errorf("Unknown driver '%s'", in.formatName)
+		return nil, err
 	}
-	stream, err := convert.OpenStream(ctx, &patient{ctx: ctx, r: s.stdin}, convert.OpenOptions{
-		Format: format, Name: stdName, RawAnyway: in.rawAnyway, Salvage: in.salvage, Snapshot: in.snapshot, Member: in.disk, MaxVirtualSize: in.maxVirtual,
-	})
+	o.Snapshot = in.snapshot
+	stream, err := convert.OpenStream(ctx, &patient{ctx: ctx, r: s.stdin}, o)
 	if err != nil {
 		return nil, couldNotOpen(stdName, err)
 	}

@@ -62,10 +62,10 @@ func (in *input) packageOffset(ctx context.Context, s *session, name string) (in
 	return f.Offset(), nil
 }
 
-// openCompressed returns the disk in an OVA as a stream, if it is compressed
-// there and no copy is to be made, and else nil. The file stays open as long as
-// the stream is used.
-func (in *input) openCompressed(ctx context.Context, s *session, name string) (stream diskimage.Stream, file io.Closer, err error) {
+// openEnclosed returns an image that is wrapped, or a disk that is compressed in
+// an OVA, as a stream, if no copy is to be made, and else nil. The file stays
+// open as long as the stream is used.
+func (in *input) openEnclosed(ctx context.Context, s *session, name string) (stream diskimage.Stream, file io.Closer, err error) {
 	src, err := in.openSource(ctx, s, name)
 	if err != nil {
 		return nil, nil, couldNotOpen(name, err)
@@ -75,21 +75,42 @@ func (in *input) openCompressed(ctx context.Context, s *session, name string) (s
 			src.Close()
 		}
 	}()
-	if in.spool != "" || !in.isPackage(src) {
+	if in.spool != "" {
 		return nil, nil, nil
 	}
-	disks, err := convert.PackageDisks(ctx, src)
-	if err != nil || !slices.ContainsFunc(disks, func(d convert.PackageDisk) bool { return d.Compressed }) {
-		return nil, nil, nil // if it cannot be opened, opening it tells why
+	o, err := in.openOptions(name)
+	if err != nil {
+		return nil, nil, err
 	}
-	if _, _, err := convert.PackageFile(ctx, src, in.packageOptions()); !errors.Is(err, diskimage.ErrUnsupported) {
+	o.Snapshot = in.snapshot
+	what, err := convert.Wrapped(src, o)
+	switch {
+	case err != nil:
+		return nil, nil, couldNotOpen(name, err)
+	case what == "" && !in.isCompressed(ctx, src):
 		return nil, nil, nil
+	case what == "":
+		o = in.packageOptions()
 	}
-	stream, err = convert.OpenStream(ctx, io.NewSectionReader(src, 0, src.Size()), in.packageOptions())
+	stream, err = convert.OpenStream(ctx, io.NewSectionReader(src, 0, src.Size()), o)
 	if err != nil {
 		return nil, nil, couldNotOpen(name, err)
 	}
 	return stream, src, nil
+}
+
+// isCompressed reports whether a file is an OVA in which the disk that is
+// wanted is compressed.
+func (in *input) isCompressed(ctx context.Context, src diskimage.Source) bool {
+	if !in.isPackage(src) {
+		return false
+	}
+	disks, err := convert.PackageDisks(ctx, src)
+	if err != nil || !slices.ContainsFunc(disks, func(d convert.PackageDisk) bool { return d.Compressed }) {
+		return false // if it cannot be opened, opening it tells why
+	}
+	_, _, err = convert.PackageFile(ctx, src, in.packageOptions())
+	return errors.Is(err, diskimage.ErrUnsupported)
 }
 
 // packageObject returns the disks of a package, or nil if there are none.

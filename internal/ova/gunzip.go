@@ -15,10 +15,5 @@ func NewGunzip(r io.Reader, d Disk) (*unwrap.Reader, error) {
 	if d.Capacity < 0 {
 		return nil, failure(diskimage.ErrLimit, field, -1, "is compressed, and the descriptor does not say how large the disk is")
 	}
-	// No format takes more than a sixteenth for its tables; snapshots would.
-	most := d.Capacity + d.Capacity/16 + 64<<20
-	if most < 0 {
-		most = 1<<63 - 1
-	}
-	return unwrap.NewReader(r, unwrap.Options{Kind: unwrap.Gzip, Limit: most, Format: Name, Field: field})
+	return unwrap.NewReader(r, unwrap.Options{Kind: unwrap.Gzip, Limit: unwrap.FileLimit(d.Capacity), Format: Name, Field: field})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/klauspost/compress/flate"
@@ -68,6 +69,17 @@ type Options struct {
 	// Format and Field are what errors and notes name. Default: the kind's name,
 	// and nothing.
 	Format, Field string
+}
+
+// FileLimit returns a Limit for the file of a disk that holds so many bytes, or
+// at most so many. No format takes more than a sixteenth of it for tables;
+// snapshots would.
+func FileLimit(capacity int64) int64 {
+	most := capacity + capacity/16 + 64<<20
+	if most < 0 {
+		return math.MaxInt64
+	}
+	return most
 }
 
 // A Reader gives what a compressed file holds. What follows its last member and
