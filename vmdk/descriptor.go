@@ -51,7 +51,10 @@ func parseDescriptor(text []byte, base int64) (*descriptor, error) {
 		if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
 			return nil, fail(diskimage.ErrCorrupt, base, "descriptor", "it is UTF-16 text, which no product writes")
 		}
-		return nil, fail(diskimage.ErrCorrupt, base+int64(i), "descriptor", "a NUL inside the text")
+		if !isShifted(text[:i], text[i+1:]) {
+			return nil, fail(diskimage.ErrCorrupt, base+int64(i), "descriptor", "a NUL inside the text")
+		}
+		text = text[:i]
 	}
 	if !isDescriptor(text) {
 		return nil, fail(diskimage.ErrCorrupt, base, "descriptor", "it does not start as one")
@@ -82,6 +85,13 @@ func parseDescriptor(text []byte, base int64) (*descriptor, error) {
 		return nil, err
 	}
 	return p.d, nil
+}
+
+// isShifted reports whether rest is what QEMU leaves behind a NUL at the end of
+// a descriptor file when the CID that it writes last has fewer digits than the
+// first one: the end of the text as it was before, some places further on.
+func isShifted(text, rest []byte) bool {
+	return len(rest) < 8 && bytes.HasSuffix(text, rest)
 }
 
 // A descriptorParser is the state of parseDescriptor: the line it is at.

@@ -81,6 +81,13 @@ func TestParseDescriptor(t *testing.T) {
 			descriptor{version: 1, cid: 2, parentCID: 1, createType: "twoGbMaxExtentFlat", parentHint: `C:\VMs\my disk.vmdk`, extents: flat},
 		},
 		{
+			"QEMU after a CID that was two digits longer", "# Disk DescriptorFile\nCID=cbcbf\ncreateType=\"monolithicFlat\"\nRW 20480 FLAT \"t-flat.vmdk\"\nddb.adapterType = \"ide\"\n\x00\n\x00\x00",
+			descriptor{
+				version: 1, cid: 0xcbcbf, parentCID: noParentCID, createType: "monolithicFlat", extents: flat,
+				ddb: []setting{{"ddb.adapterType", "ide"}},
+			},
+		},
+		{
 			"windows-1252", "# Disk DescriptorFile\nencoding=\"windows-1252\"\nCID=2\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"\x80 \xfcbel \x9f.vmdk\" 7\nddb.encoding = \"UTF-8\"\n",
 			descriptor{
 				version: 1, encoding: "windows-1252", cid: 2, parentCID: noParentCID, createType: "monolithicFlat",
@@ -140,6 +147,8 @@ func TestMalformedDescriptor(t *testing.T) {
 		{"no extents", minimal(), diskimage.ErrCorrupt, "descriptor at 0x200: no extents"},
 		{"too long", minimal("RW 1 ZERO", strings.Repeat("# long\n", 1<<18)), diskimage.ErrLimit, "1048576 at most"},
 		{"NUL inside", minimal("RW 1 ZERO\x00", "RW 2 ZERO"), diskimage.ErrCorrupt, "descriptor at 0x25d: a NUL inside"},
+		{"NUL, and more than a CID's digits behind it", minimal(`RW 1 ZERO`, "# 12345678") + "\x002345678\n", diskimage.ErrCorrupt, "a NUL inside"},
+		{"NUL, and another end behind it", minimal("RW 1 ZERO") + "\x00x\n", diskimage.ErrCorrupt, "a NUL inside"},
 		{"UTF-16", utf16LE(minimal("RW 1 ZERO")), diskimage.ErrCorrupt, "UTF-16"},
 		{"version 0", minimal("RW 1 ZERO") + "encoding=UTF-8\nVersion=0\n", diskimage.ErrCorrupt, "line 8 at 0x26d: Version is set twice"},
 		{"version 4", "# Disk DescriptorFile\nversion=4\ncreateType=\"vmfs\"\nRW 1 ZERO\n", diskimage.ErrUnsupported, "descriptor: line 2 at 0x216: descriptor version 4"},
