@@ -154,7 +154,25 @@ func (d *Disk) openParts(ctx context.Context, o Options) error {
 		}
 		start += p.size()
 	}
+	d.noteLonger()
 	return nil
+}
+
+// noteLonger notes the files of plain extents that go on behind what the
+// descriptor shows of them, by a sector or more: its numbers may be wrong.
+func (d *Disk) noteLonger() {
+	ends := map[string]int64{}
+	for _, p := range d.parts {
+		if f, ok := p.part.(*flat); ok {
+			ends[p.line.fileName] = max(ends[p.line.fileName], f.off+f.length)
+		}
+	}
+	for _, p := range d.parts { // in their order
+		f, ok := p.part.(*flat)
+		if end := ends[p.line.fileName]; ok && end == f.off+f.length && f.src.Size()-end >= sectorSize {
+			d.notes.Add("extent %s: the file goes on for %d bytes behind what the descriptor shows of it", diskimage.Quote(p.line.fileName), f.src.Size()-end)
+		}
+	}
 }
 
 // openPart opens the extent that p.line describes, or with Salvage lets it be

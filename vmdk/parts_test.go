@@ -176,6 +176,29 @@ func TestExtentRules(t *testing.T) {
 	})
 }
 
+// TestLongerFilesAreNoted has files with more in them than the descriptor shows.
+func TestLongerFilesAreNoted(t *testing.T) {
+	for _, c := range []struct {
+		bytes int
+		lines []string
+		more  int
+	}{
+		{8 * 512, []string{`RW 8 FLAT "flat.vmdk" 0`}, 0},
+		{8*512 + 511, []string{`RW 8 FLAT "flat.vmdk" 0`}, 0},
+		{9 * 512, []string{`RW 8 FLAT "flat.vmdk" 0`}, 512},
+		{9 * 512, []string{`RW 4 FLAT "flat.vmdk" 5`, `RW 5 FLAT "flat.vmdk" 0`}, 0},
+		{9*512 + 1, []string{`RW 4 FLAT "flat.vmdk" 3`, `RW 3 FLAT "flat.vmdk" 0`}, 2*512 + 1},
+	} {
+		text := imagetest.VMDKText{CreateType: "custom", Extents: c.lines}.String()
+		d := openBytes(t, []byte(text), vmdk.Options{Opener: &files{content: map[string][]byte{"flat.vmdk": make([]byte, c.bytes)}}})
+		if c.more == 0 {
+			require.Empty(t, d.Notes())
+		} else {
+			require.Equal(t, fmt.Sprintf("vmdk: extent \"flat.vmdk\": the file goes on for %d bytes behind what the descriptor shows of it\n", c.more), texts(d))
+		}
+	}
+}
+
 // TestExtentsAreNotOpened holds that nothing is opened without an opener, and
 // what can be done without it.
 func TestExtentsAreNotOpened(t *testing.T) {
