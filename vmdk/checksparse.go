@@ -76,6 +76,9 @@ func (s *sparseCheck) window() error {
 			}
 		}
 	}
+	if err := s.p.checkFront(s.meta, s.first, s.end); err != nil {
+		s.damaged(err)
+	}
 	s.walked = newSectorSet()
 	if err := s.takeGrains(); err != nil {
 		return err
@@ -300,6 +303,9 @@ func (s *sparseCheck) takeGrain(t *grainTable, e, sector int64) {
 		}
 	} else if sector*sectorSize+visible > s.fileSize {
 		s.corrupt(off, "%v: entry %d at %#x: the grain at sector %d ends behind the end of the file at %#x", t, e, off, sector, s.fileSize)
+	}
+	if !s.p.aligned(uint32(sector)) {
+		s.damaged(s.p.badEntry(diskimage.ErrCorrupt, t, e, misalignedGrain, sector*sectorSize))
 	}
 	if !s.later {
 		s.res.AllocatedGrains++

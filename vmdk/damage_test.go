@@ -109,26 +109,41 @@ func TestRedundantDirectoryOfPeer(t *testing.T) {
 	require.Contains(t, texts(d), "it names no table")
 }
 
-// TestRedundantTablesAreCompared holds that the primary table is read where
-// both are sound, and that CheckMap tells of the difference.
+// TestRedundantTablesAreCompared holds that a copy that cannot be right is told
+// of, and that nothing is read where only one of the two can be, and nobody
+// knows which. In an image that was not closed a grain that only one of them
+// has was being allocated.
 func TestRedundantTablesAreCompared(t *testing.T) {
-	for name, change := range map[string]func(m *imagetest.VMDKImage){
-		"another grain":          func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[0], m.Get32(m.RGTs[0]+4)) },
-		"no grain":               func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[2], 0) },
-		"a grain beyond the end": func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[2], 1<<31) },
-		"a table where there is none": func(m *imagetest.VMDKImage) {
-			m.Put32(m.RGTs[1], 1<<31)
-			m.Put32(m.GD+4, 0)
-		},
-		"no table":                   func(m *imagetest.VMDKImage) { m.Put32(m.RGD, 0) },
-		"a table beyond the end":     func(m *imagetest.VMDKImage) { m.Put32(m.RGD, 1<<31) },
-		"a directory beyond the end": func(m *imagetest.VMDKImage) { m.Put64(imagetest.VMDKRGDOffset, 1<<40) },
+	unclean := func(m *imagetest.VMDKImage) { m.Bytes[imagetest.VMDKUncleanShutdown] = 1 }
+	for name, c := range map[string]struct {
+		change func(m *imagetest.VMDKImage)
+		field  string // of what is refused; "": it is noted
+	}{
+		"a grain beyond the end":            {func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[2], 1<<31) }, ""},
+		"no table":                          {func(m *imagetest.VMDKImage) { m.Put32(m.RGD, 0) }, ""},
+		"a table beyond the end":            {func(m *imagetest.VMDKImage) { m.Put32(m.RGD, 1<<31) }, ""},
+		"a directory beyond the end":        {func(m *imagetest.VMDKImage) { m.Put64(imagetest.VMDKRGDOffset, 1<<40) }, ""},
+		"no grain in the copy, not closed":  {func(m *imagetest.VMDKImage) { unclean(m); m.Put32(m.RGTs[2], 0) }, ""},
+		"another grain":                     {func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[0], m.Get32(m.RGTs[0]+4)) }, "redundant grain table 0: entry 0"},
+		"another grain, not closed":         {func(m *imagetest.VMDKImage) { unclean(m); m.Put32(m.RGTs[0], m.Get32(m.RGTs[0]+4)) }, "redundant grain table 0: entry 0"},
+		"no grain in the copy":              {func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[2], 0) }, "redundant grain table 2: entry 0"},
+		"no grain":                          {func(m *imagetest.VMDKImage) { m.Put32(m.GTs[2], 0) }, "redundant grain table 2: entry 0"},
+		"a damaged table where there is no": {func(m *imagetest.VMDKImage) { m.Put32(m.RGTs[1], 1<<31); m.Put32(m.GD+4, 0) }, "redundant grain table 1: entry 0"},
+		"a table beyond the end or none":    {func(m *imagetest.VMDKImage) { m.Put32(m.RGD, 1<<31); m.Put32(m.GD, 0) }, "redundant grain directory: entry 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := twoTables().Build()
-			change(m)
+			c.change(m)
 			d := openBytes(t, m.Bytes, vmdk.Options{})
-			require.NoError(t, d.CheckMap())
+			err := d.CheckMap()
+			if c.field != "" {
+				require.ErrorContains(t, err, c.field)
+				r, _, err := check(t, m.Bytes, vmdk.CheckOptions{})
+				require.NoError(t, err)
+				require.Positive(t, r.Corruptions)
+				return
+			}
+			require.NoError(t, err)
 			require.Contains(t, texts(d), "redundant")
 			disktest.Conform(t, d, m.Guest)
 		})
@@ -160,6 +175,7 @@ func TestMapRules(t *testing.T) {
 		{"a grain twice", twoTables(), func(m *imagetest.VMDKImage) { m.SetGTE(1024, m.Get32(m.GTE(0))) }, corrupt, "grain table 2: entry 0", true},
 		{"two grains in part", twoTables(), func(m *imagetest.VMDKImage) { m.SetGTE(1024, m.Get32(m.GTE(0))+1) }, corrupt, "grain table 2: entry 0", true},
 		{"a compressed grain in the grain table", exportedShape(), func(m *imagetest.VMDKImage) { m.Put32(m.GTE(1), uint32(m.GTs[0]/512)) }, corrupt, "grain table 0: entry 1", true},
+		{"a grain in the footer", exportedShape(), func(m *imagetest.VMDKImage) { m.Put32(m.GTE(1), uint32(m.Footer/512)) }, corrupt, "grain table 0: entry 1", false},
 		{"a compressed grain twice", exportedShape(), func(m *imagetest.VMDKImage) { m.Put32(m.GTE(1), m.Get32(m.GTE(0))) }, corrupt, "grain table 0: entry 1", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -190,6 +206,44 @@ func TestMapRules(t *testing.T) {
 				}
 			}
 			require.NotZero(t, lost)
+		})
+	}
+}
+
+// TestPlaceRules has what CheckMap refuses although all of it can be read:
+// tables and grains that cannot be where they are said to be. Check finds it too.
+func TestPlaceRules(t *testing.T) {
+	lone := imagetest.VMDK{Grain: 8, NoRGD: true, Sectors: 5, Grains: []imagetest.Grain{{Kind: imagetest.Plain, Data: noisy(4096, 1)}}}
+	for _, c := range []struct {
+		name   string
+		v      imagetest.VMDK
+		change func(m *imagetest.VMDKImage)
+		field  string
+		off    func(m *imagetest.VMDKImage) int64
+	}{
+		{"a grain that is not aligned", lone, func(m *imagetest.VMDKImage) { m.SetGTE(0, m.Get32(m.GTE(0))+1) }, "grain table 0: entry 0", func(m *imagetest.VMDKImage) int64 { return m.GTs[0] }},
+		{"entries that no table has", lone, func(m *imagetest.VMDKImage) { m.Put32(m.GD, uint32(m.GTs[0]/512+1)) }, "metadata", func(m *imagetest.VMDKImage) int64 { return m.GTs[0] }},
+		{"a table without its marker", exportedShape(), func(m *imagetest.VMDKImage) { m.Put32(m.GTs[0]-512+12, 2) }, "grain table 0 marker", func(m *imagetest.VMDKImage) int64 { return m.GTs[0] - 512 }},
+		{"a table with the marker of a grain", exportedShape(), func(m *imagetest.VMDKImage) { m.Put32(m.GTs[0]-512+8, 100) }, "grain table 0 marker", func(m *imagetest.VMDKImage) int64 { return m.GTs[0] - 512 }},
+		{"a table of another length", exportedShape(), func(m *imagetest.VMDKImage) { m.Put64(m.GTs[0]-512, 5) }, "grain table 0 marker: val", func(m *imagetest.VMDKImage) int64 { return m.GTs[0] - 512 }},
+		{"a directory without its marker", exportedShape(), func(m *imagetest.VMDKImage) { m.Put32(m.GD-512+12, 1) }, "grain directory marker", func(m *imagetest.VMDKImage) int64 { return m.GD - 512 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := c.v.Build()
+			require.NoError(t, openBytes(t, m.Bytes, vmdk.Options{}).CheckMap())
+			c.change(m)
+			d := openBytes(t, m.Bytes, vmdk.Options{})
+			_, err := d.ReadAt(make([]byte, d.Size()), 0)
+			require.NoError(t, err)
+			err = d.CheckMap()
+			require.ErrorIs(t, err, diskimage.ErrCorrupt)
+			var e *diskimage.Error
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, c.field, e.Field)
+			require.Equal(t, c.off(m), e.Off)
+			r, _, err := check(t, m.Bytes, vmdk.CheckOptions{})
+			require.NoError(t, err)
+			require.Positive(t, r.Corruptions)
 		})
 	}
 }

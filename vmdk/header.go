@@ -302,6 +302,23 @@ func (m marker) encode(b []byte) {
 	le.PutUint32(b[offMarkerType:], m.kind)
 }
 
+// checkMarkerVal checks how many sectors a marker at off says that there are of
+// the metadata behind it, which is called what.
+func (h *sparseHeader) checkMarkerVal(m marker, off int64, what string) error {
+	least, most := uint64(1), uint64(1)
+	switch m.kind {
+	case markerGT:
+		least, most = gtBytes/sectorSize, gtBytes/sectorSize
+	case markerGD:
+		least = uint64(roundUp(h.tables()*gdeBytes, sectorSize)) / sectorSize
+		most = least + grainSectors // room for what no table needs does no harm
+	}
+	if m.val < least || m.val > most {
+		return fail(diskimage.ErrCorrupt, off+offMarkerVal, what+" marker: val", "%d sectors; it takes %d", m.val, least)
+	}
+	return nil
+}
+
 // fail returns an [diskimage.Error] of this format.
 func fail(kind diskimage.ErrorKind, off int64, field, format string, args ...any) error {
 	return fault.New(Name, kind, off, field, format, args...)

@@ -64,6 +64,9 @@ func newSparse(f partFile) (*sparse, error) {
 	if h.descriptorOffset != 0 {
 		add("descriptor", h.descriptorOffset, int64(h.descriptorSize)*sectorSize)
 	}
+	if h.footerOff != 0 {
+		add("footer", uint64(h.footerOff/sectorSize), footerSectors*sectorSize)
+	}
 	if h.gdDamage == nil {
 		add(primary.String(), h.gdOffset, h.tables()*gdeBytes)
 	} else {
@@ -317,6 +320,15 @@ func (s *sparse) checkEntry(t *grainTable, i int64, e uint32) error {
 	}
 	return s.misplaced(t, i, e)
 }
+
+// aligned reports whether the plain grain of an entry begins where grains do:
+// products count them from sector 0 or from the end of the metadata.
+func (s *sparse) aligned(e uint32) bool {
+	mask := s.h.grainSize - 1
+	return s.h.compressed() || uint64(e)&mask == 0 || (uint64(e)-s.h.overHead)&mask == 0
+}
+
+const misalignedGrain = "the grain at %#x is aligned neither to its size nor to the end of the metadata"
 
 // misplaced says what is wrong with an entry that is outside of where grains
 // may be.

@@ -89,17 +89,9 @@ func (x *streamIndex) frontDiffers() (table, off int64, differs bool) {
 // metadata reads the block of metadata whose marker is m. Where all tables are
 // in front it is passed over.
 func (s *Stream) metadata(m marker) error {
-	least, most := uint64(1), uint64(1)
-	switch m.kind {
-	case markerGT:
-		least, most = gtBytes/sectorSize, gtBytes/sectorSize
-	case markerGD:
-		least = uint64(roundUp(s.h.tables()*gdeBytes, sectorSize)) / sectorSize
-		most = least + grainSectors // room for what no table needs does no harm
-	}
 	what := [...]string{markerGT: "grain table", markerGD: "grain directory", markerFooter: "footer"}[m.kind]
-	if m.val < least || m.val > most {
-		return fail(diskimage.ErrCorrupt, s.pos+offMarkerVal, what+" marker: val", "%d sectors; it takes %d", m.val, least)
+	if err := s.h.checkMarkerVal(m, s.pos, what); err != nil {
+		return err
 	}
 	if _, err := s.take(sectorSize, "marker"); err != nil {
 		return err

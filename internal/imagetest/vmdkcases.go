@@ -249,6 +249,16 @@ func vmdkTableCases() []Case {
 			return m.Bytes
 		}
 	}
+	// The last grain, as far as the disk has it, moves in its place.
+	gtAtEnd := func(sectors uint32) Build {
+		return func() []byte {
+			v := vmdkBase()
+			v.Sectors = 3*v.Grain + 4
+			m := v.Build()
+			m.SetGTE(3, m.Get32(m.GTE(3))+sectors)
+			return m.Bytes
+		}
+	}
 	const (
 		second = vmdkGT + 4 // the entry of the second grain
 		end    = (vmdkData + 4*vmdkGrain) / sector
@@ -276,7 +286,12 @@ func vmdkTableCases() []Case {
 		{ID: "V08", Name: "grains overlap", Build: gt((vmdkData + vmdkGrain/2) / sector), Kind: corrupt, Stage: AtMap, Field: "grain table 0: entry 1", Off: second, Guest: vmdkGrain, Check: Corrupt},
 		{ID: "V08", Name: "GT entry beyond the end, redundant table sound", Build: both(func(m *VMDKImage) { m.Put32(m.GTE(1), 1<<30) }), Note: "redundant", Check: Corrupt},
 		{ID: "V08", Name: "zero grain without the flag", Build: gt(1), Kind: corrupt, Stage: AtRead, Field: "grain of zeros", Off: second, Guest: vmdkGrain, Check: Corrupt},
-		{ID: "V08", Name: "tables differ", Build: both(func(m *VMDKImage) { m.Put32(m.RGTs[0]+4, 0) }), Note: "redundant", Check: Corrupt},
+		{ID: "V08", Name: "tables differ", Build: both(func(m *VMDKImage) { m.Put32(m.RGTs[0]+4, 0) }), Kind: corrupt, Stage: AtMap, Field: "redundant grain table 0: entry 1", Off: vmdkGT + 4, Check: Corrupt},
+		{ID: "V08", Name: "tables differ by a grain that was being allocated", Build: both(func(m *VMDKImage) {
+			m.Put32(m.RGTs[0]+4, 0)
+			m.Bytes[VMDKUncleanShutdown] = 1
+		}), Note: "the redundant one differs", Check: Corrupt},
+		{ID: "V08", Name: "a grain that is not aligned", Build: gtAtEnd(1), Kind: corrupt, Stage: AtMap, Field: "grain table 0: entry 3", Off: vmdkGT + 12, Guest: 3 * vmdkGrain, Check: Corrupt},
 		{ID: "V08", Name: "the second directory is damaged", Build: both(func(m *VMDKImage) { m.Put32(m.RGD, 1<<30) }), Note: "redundant", Check: Corrupt},
 	}
 }
