@@ -75,7 +75,7 @@ func sparseFile(seed uint64) *imagetest.VMDKImage {
 // and access. The reference drops all that are not RW, and ZERO, and shifts
 // what follows.
 func TestExtentsOfAllTypes(t *testing.T) {
-	flat, vmfs, sparse := noisy(20*512, 1), noisy(7*512, 2), sparseFile(3)
+	flat, vmfs, sparse := noisy(15*512, 1), noisy(7*512, 2), sparseFile(3)
 	f := &files{content: map[string][]byte{"flat": flat, "vmfs": vmfs, "sparse": sparse.Bytes}}
 	text := set("custom",
 		`RW 5 FLAT "flat" 10`,
