@@ -44,8 +44,8 @@ func newCOWD(f partFile) (part, error) {
 	if bits.OnesCount32(grainSize) != 1 || grainSize > maxGrain {
 		return nil, fail(diskimage.ErrCorrupt, offCOWDGrainSize, "header: grainSize", "%d sectors, no power of two up to %d", grainSize, maxGrain)
 	}
-	if gdOffset < cowdHeaderLen {
-		return nil, fail(diskimage.ErrCorrupt, offCOWDGdOffset, "header: gdOffset", "the grain directory at %#x lies in the header", gdOffset)
+	if gdOffset != cowdHeaderLen {
+		return nil, fail(diskimage.ErrCorrupt, offCOWDGdOffset, "header: gdOffset", "the grain directory is at %#x, and not behind the header at %#x", gdOffset, cowdHeaderLen)
 	}
 	s := &esxSparse{
 		partFile: f,

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/zero"
 )
 
 // esxGTEsPerGT is the number of entries of a grain table in an extent of ESX,
@@ -24,6 +25,7 @@ type esxSparse struct {
 	span     int64 // guest bytes that a grain table maps
 	gdOffset int64 // of the grain directory in the file
 	meta     []region
+	numbered region // where tables are that have numbers; none in COWD
 	fileSize int64
 
 	recent atomic.Pointer[esxTable] // the one that was asked for last
@@ -231,11 +233,42 @@ func (s *esxSparse) absentTables(index int64) int64 {
 func (s *esxSparse) checkMap() error {
 	return eachStretch(claimStretch, func(c *claims) error {
 		// The tables first, so that a grain that lies in one is the grain's fault.
-		if err := s.eachTable(func(t *esxTable) error { return s.claimTable(t, c) }); err != nil {
+		named := int64(0)
+		err := s.eachTable(func(t *esxTable) error {
+			named++
+			return s.claimTable(t, c)
+		})
+		if err != nil {
+			return err
+		}
+		if err := s.checkNumbers(named, c); err != nil {
 			return err
 		}
 		return s.eachTable(func(t *esxTable) error { return s.claimGrains(t, c) })
 	})
+}
+
+// checkNumbers looks for a table that the directory has lost. Tables get their
+// numbers in the order in which they are needed, so that of a number of them
+// that are named, any of the first that is not, or the one behind, is empty.
+func (s *esxSparse) checkNumbers(named int64, c *claims) error {
+	for i := range named + 1 {
+		off := s.numbered.off + i*s.tableBytes()
+		switch end := off + s.tableBytes(); {
+		case end > min(s.numbered.end, s.fileSize):
+			return nil
+		case off < c.first*sectorSize || end > c.end*sectorSize || c.used.has(off/sectorSize, s.tableBytes()/sectorSize):
+			continue
+		}
+		table, err := s.page(off, int(s.tableBytes()), "grain tables")
+		if err != nil {
+			return err
+		}
+		if !zero.Is(table) {
+			return fail(diskimage.ErrCorrupt, off, "grain tables", "number %d has entries, and the grain directory does not name it", i)
+		}
+	}
+	return nil
 }
 
 // eachTable calls f for each grain table there is.

@@ -25,6 +25,7 @@ func newSESparse(f partFile) (part, error) {
 		grain:    seGrainSectors * sectorSize,
 		span:     seGrainSectors * sectorSize * seGTEsPerGT,
 		gdOffset: h.regions[seDirectory].off,
+		numbered: h.regions[seTables],
 		fileSize: f.src.Size(),
 	}
 	// Tables and grains are counted from where theirs start, and nothing else
