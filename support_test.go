@@ -60,7 +60,7 @@ var capabilities = []capability{
 		[]string{"qcow2.TestHostileInput"},
 		[]string{"aes.*"}},
 	{"qcow2: check of refcounts, flags, overlaps, snapshots, bitmaps", "yes", "",
-		[]string{"qcow2.TestCheckAsPeer", "qcow2.TestCheckCases", "qcow2.TestCheckRandomDamage"}, nil},
+		[]string{"qcow2.TestCheckAsPeer", "qcow2.TestCheckCases", "qcow2.TestCheckRandomDamage", "qcow2.TestBitFlips"}, nil},
 	{"vmdk: monolithicSparse", "yes", "yes",
 		[]string{"vmdk.TestKindsOfPeer", "convert.TestOpenPeersVMDK", "convert.TestProductImages", "vmdk.TestWriterPeers"},
 		[]string{"sparse*.vmdk", "zeroed.vmdk", "odd-size.vmdk"}},

@@ -135,3 +135,15 @@ func decodeBitmap(dir []byte, off int64) (b Bitmap, n int64, err error) {
 		off:          off,
 	}, n, nil
 }
+
+// bitmapEntries returns how many clusters a bitmap of this disk takes: entries
+// of its table.
+func (h *header) bitmapEntries(b Bitmap) int64 {
+	up := func(n, unit uint64) uint64 {
+		if n%unit != 0 {
+			return n/unit + 1
+		}
+		return n / unit
+	}
+	return int64(up(up(up(h.size, uint64(b.Granularity)), 8), uint64(h.clusterSize())))
+}

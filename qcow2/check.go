@@ -71,8 +71,8 @@ type CheckResult struct {
 //
 // What the format leaves to the reader is judged as qemu-img check judges it,
 // except that these are corruptions too: metadata used twice although its
-// refcount says so, a zero flag in version 2, the zero flag in
-// extended L2 entries, data and tables that the end of the file cuts, guest
+// refcount says so, a cluster used plain and compressed, a zero flag in version
+// 2, the zero flag in extended L2 entries, the COPIED flag of nothing, data and tables that the end of the file cuts, guest
 // data at another offset of the data file, invalid bitmaps, and the corrupt bit
 // where nothing else is wrong. L2 tables and refcount blocks that do not start
 // at a cluster are reported and not read.
@@ -101,7 +101,7 @@ func Check(ctx context.Context, src diskimage.Source, o CheckOptions) (*CheckRes
 		return nil, err
 	}
 	c := &checker{
-		ctx: ctx, h: h, walk: walk, refs: refs, tallies: newTallies(o.pages),
+		ctx: ctx, h: h, walk: walk, refs: refs, tallies: newTallies(o.pages, src.Size()>>h.clusterBits),
 		fileSize: src.Size(), cluster: uint(h.clusterBits), active: active, shared: active.shared(), report: o.Report,
 	}
 	c.clusters = c.number(c.fileSize + h.clusterSize() - 1)

@@ -34,9 +34,9 @@ func (c *checker) countBitmaps() error {
 
 func (c *checker) countBitmap(b Bitmap) error {
 	off, n := b.tableOffset, int64(b.tableEntries)*8
-	if off == 0 || off&uint64(c.h.clusterSize()-1) != 0 || off > 1<<63-1-1<<35 || int64(b.tableEntries) != c.bitmapEntries(b) {
+	if off == 0 || off&uint64(c.h.clusterSize()-1) != 0 || off > 1<<63-1-1<<35 || int64(b.tableEntries) != c.h.bitmapEntries(b) {
 		c.corrupt(b.off, "ERROR bitmap %s: table of %d entries at %#x: %d entries at the start of a cluster are right",
-			diskimage.Quote(b.Name), b.tableEntries, off, c.bitmapEntries(b))
+			diskimage.Quote(b.Name), b.tableEntries, off, c.h.bitmapEntries(b))
 		return nil
 	}
 	if !c.count(int64(off), n, 1, usedMeta) {
@@ -72,15 +72,4 @@ func (c *checker) countBitmapEntry(b Bitmap, e uint64) {
 	if data != 0 {
 		c.count(data, c.h.clusterSize(), 1, usedMeta)
 	}
-}
-
-// bitmapEntries returns how many clusters a bitmap of this disk takes.
-func (c *checker) bitmapEntries(b Bitmap) int64 {
-	up := func(n, unit uint64) uint64 {
-		if n%unit != 0 {
-			return n/unit + 1
-		}
-		return n / unit
-	}
-	return int64(up(up(up(c.h.size, uint64(b.Granularity)), 8), uint64(c.h.clusterSize())))
 }

@@ -2,6 +2,7 @@ package qcow2
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -10,12 +11,12 @@ import (
 
 // A tally says how often one host cluster is referenced, and as what.
 //
-//	bit  0..26   references, saturating
-//	bit 27..31   what the cluster was seen used as
+//	bit  0..25   references, saturating
+//	bit 26..31   what the cluster was seen used as
 type tally uint32
 
 const (
-	tallyBits = 27
+	tallyBits = 26
 	maxTally  = 1<<tallyBits - 1
 )
 
@@ -25,6 +26,7 @@ const (
 	usedTable                                      // an L2 table
 	usedMeta                                       // the header and tables that only one may own
 	usedRefcounts                                  // the refcount table and its blocks
+	usedUncopied                                   // guest data that its entry says others have too
 
 	usedMask = ^tally(maxTally)
 )
@@ -58,8 +60,8 @@ type tallies struct {
 	free       []*tallyPage
 
 	// near finds the pages of a window of the usual kind, which are
-	// neighbours, without looking into the map.
-	near [tallyPages]nearPage
+	// neighbours, without looking into the map. Its length is a power of two.
+	near []nearPage
 }
 
 type nearPage struct {
@@ -67,12 +69,14 @@ type nearPage struct {
 	page *tallyPage
 }
 
-// newTallies returns counters in at most that many pages, or tallyPages for 0.
-func newTallies(pages int) *tallies {
+// newTallies returns counters for a file of that many clusters, in at most that
+// many pages, or tallyPages for 0.
+func newTallies(pages int, clusters int64) *tallies {
 	if pages <= 0 {
 		pages = tallyPages
 	}
-	return &tallies{most: pages, pages: make(map[int64]*tallyPage)}
+	near := 1 << bits.Len64(uint64(min(clusters>>tallyPageBits, tallyPages-1)))
+	return &tallies{most: pages, pages: make(map[int64]*tallyPage), near: make([]nearPage, near)}
 }
 
 // next empties the counters and starts a window where the one before ends, the
@@ -98,7 +102,7 @@ func (c *tallies) next() (bool, error) {
 // at returns the counter of a cluster, or nil if that is outside the window.
 func (c *tallies) at(cluster int64) *tally {
 	no := cluster >> tallyPageBits
-	if n := &c.near[no&(tallyPages-1)]; n.no == no {
+	if n := &c.near[no&int64(len(c.near)-1)]; n.no == no {
 		return &n.page[cluster&(tallyPageLen-1)]
 	}
 	return c.find(no, cluster&(tallyPageLen-1))
@@ -123,7 +127,7 @@ func (c *tallies) find(no, i int64) *tally {
 		}
 		c.pages[no] = p
 	}
-	c.near[no&(tallyPages-1)] = nearPage{no, p}
+	c.near[no&int64(len(c.near)-1)] = nearPage{no, p}
 	return &p[i]
 }
 
@@ -140,7 +144,7 @@ func (c *tallies) shrink(no int64) {
 		}
 		c.free = append(c.free, p)
 		delete(c.pages, no)
-		if n := &c.near[no&(tallyPages-1)]; n.no == no {
+		if n := &c.near[no&int64(len(c.near)-1)]; n.no == no {
 			*n = nearPage{no: -1}
 		}
 	}
@@ -176,7 +180,8 @@ func (t *tally) add(n uint32, used tally) {
 }
 
 // overlap reports whether the cluster is used in ways that exclude each other:
-// metadata belongs to one, except that snapshots share L2 tables.
+// metadata belongs to one, except that snapshots share L2 tables, and guest
+// data is plain or compressed.
 func (t tally) overlap() bool {
 	const data = usedData | usedCompressed
 	switch {
@@ -185,7 +190,7 @@ func (t tally) overlap() bool {
 	case t&usedTable != 0:
 		return t&data != 0
 	}
-	return false
+	return t&data == data
 }
 
 // uses says in words what the cluster was seen used as.

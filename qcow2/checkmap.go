@@ -1,6 +1,7 @@
 package qcow2
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -14,16 +15,20 @@ import (
 //
 //   - ErrCorrupt: an entry breaks the format's rules; guest data or an L2 table
 //     lies in metadata; a host cluster is used more often than its refcount
-//     says.
+//     says, by other snapshots too; it is used plain and compressed; its
+//     refcount is 0, or 1 where a plain cluster's entry says that it is not.
 //   - ErrTruncated: a table or guest data ends behind the end of its file.
 //   - ErrLimit: so many entries share a host cluster that the guest disk is out
 //     of proportion to the file (see sharers).
 //
-// The error names the table, the entry and its guest offset. Refcounts that
-// are too low for clusters used once are fine, and so is whatever is wrong with
-// refcounts, snapshots and bitmaps alone: [Check] tells of those.
+// The error names the table, the entry and its guest offset. Where refcounts
+// are not kept, which is in a dirty image and in one whose header has none,
+// they only have to cover what is used several times. Whatever else is wrong
+// with refcounts, snapshots and bitmaps alone is fine: [Check] tells of that.
 //
-// Memory: 64 MiB for counters at most, the L1 table and the refcount table.
+// Memory: 64 MiB for counters at most, the refcount table, the L1 table, and 32
+// MiB at most for those of other snapshots. Time: that of reading the metadata,
+// each table once, and once more for every further 16 Mi host clusters in use.
 func (d *Disk) CheckMap() error {
 	if err := checkMap(d, 0); err != nil {
 		return err
@@ -31,33 +36,15 @@ func (d *Disk) CheckMap() error {
 	return d.below.CheckMap()
 }
 
-// sharers returns how many entries may point into one host cluster.
-//
-// Two entries may share a cluster if its refcount covers them. But a small
-// file in which they all do could demand any amount of work of its readers. So
-// no more may share a cluster than an honest image could have there: as many
-// compressed clusters as there are smallest streams in a host cluster (deflate
-// yields 1,032 bytes for one at most; zstd needs 6 bytes for a frame and 4 for
-// every 128 KiB), doubled for the ones that start in the cluster before. No
-// image that a writer makes comes near, and a disk's data stays below the
-// file's size times this number, however tables are shared.
-func sharers(h *header) uint64 {
-	size := h.clusterSize()
-	smallest := size/1032 + 1
-	if h.encoding() == diskimage.Zstd {
-		const block = 128 << 10
-		smallest = 6 + (size+block-1)/block*4
-	}
-	return uint64(2 * (size/smallest + 1))
-}
-
 // A mapCheck is one CheckMap of one image under way.
 type mapCheck struct {
 	*Disk
 	l1      l1Table
 	shared  map[int64]uint32
+	others  []span
 	walk    *mapWalk
 	refs    *refcounts
+	kept    bool // refcounts are to be believed where they are low, too
 	tallies *tallies
 	sharers uint64
 }
@@ -73,8 +60,13 @@ func checkMap(d *Disk, pages int) error {
 	if m.refs, err = newRefcounts(d.src, d.h); err != nil {
 		return err
 	}
-	m.shared = m.l1.shared()
-	m.tallies = newTallies(pages)
+	header, err := m.refs.at(0)
+	if err != nil {
+		return err
+	}
+	m.kept = header > 0 && !d.h.dirty()
+	m.shared, m.others = m.l1.shared(), m.otherTables()
+	m.tallies = newTallies(pages, m.fileSize>>m.clusterBits)
 	for {
 		if more, err := m.tallies.next(); err != nil || !more {
 			return err
@@ -88,7 +80,10 @@ func checkMap(d *Disk, pages int) error {
 		if err := m.eachEntry(m.countEntry); err != nil {
 			return err
 		}
-		if err := m.checkShared(); err != nil {
+		if err := m.countOthers(); err != nil {
+			return err
+		}
+		if err := m.checkCounts(); err != nil {
 			return err
 		}
 	}
@@ -109,14 +104,19 @@ func (m *mapCheck) markMetadata() error {
 		last := m.snapshots[n-1]
 		m.mark(int64(h.snapshotsOffset), last.off+last.len-int64(h.snapshotsOffset), usedMeta)
 	}
+	for _, o := range m.others {
+		m.mark(o.off, o.n, usedMeta)
+	}
 	for off := m.l1Offset; off < m.l1Offset+m.l1Bytes; off += m.clusterSize {
 		if t := m.tallies.at(off >> m.clusterBits); t != nil && *t != 0 {
 			return fail(diskimage.ErrCorrupt, off, "l1 table", "it overlaps %s", t.uses())
 		}
+		if refcount, err := m.refs.at(off >> m.clusterBits); err != nil || m.kept && refcount == 0 {
+			return cmp.Or(err, fail(diskimage.ErrCorrupt, off, "l1 table", "the refcount of its cluster is 0"))
+		}
 	}
 	m.mark(m.l1Offset, m.l1Bytes, usedMeta)
-	m.mark(int64(h.l1Offset), int64(h.l1Size)*8, usedMeta) // which m.l1Offset is not if this is a snapshot
-	return nil
+	return m.markBitmaps()
 }
 
 func (m *mapCheck) mark(off, n int64, used tally) {
@@ -133,7 +133,7 @@ func (m *mapCheck) eachTable(f func(index, off int64, times uint32) error) error
 	left := maps.Clone(m.shared)
 	for i := range m.l1.len() {
 		e := m.l1.entry(i)
-		if e&^flagCopied == 0 {
+		if e == 0 {
 			continue
 		}
 		off, err := m.l2Table(e, i)
@@ -161,7 +161,7 @@ func (m *mapCheck) eachTable(f func(index, off int64, times uint32) error) error
 type hostUse struct {
 	place
 	host, n int64
-	used    tally
+	used    tally // 0: the place is only kept
 	times   uint32
 }
 
@@ -182,7 +182,13 @@ func (m *mapCheck) eachEntry(f func(u *hostUse) error) error {
 			// Where all of a cluster must lie in the file, and may.
 			full = min(m.size, m.dataSize) - m.clusterSize
 			file = m.h.hasDataFile()
+			// Only the active tables' COPIED flags are kept, and of those only
+			// where the table is the disk's alone.
+			plain = [2]tally{usedData, usedData}
 		)
+		if m.active() && m.l1.entry(index)&flagCopied != 0 {
+			plain[0] |= usedUncopied
+		}
 		for at := 0; at < len(l2); at += entry {
 			e := binary.BigEndian.Uint64(l2[at:])
 			if e == 0 && !extended {
@@ -192,7 +198,7 @@ func (m *mapCheck) eachEntry(f func(u *hostUse) error) error {
 			use.guest = (index<<m.h.l2Bits() + use.l2Index) << m.clusterBits
 			host := int64(e & l2OffsetMask)
 			if !extended && e&special == 0 && host != 0 && !file && max(host+m.clusterSize-m.dataSize, use.guest-full) <= 0 {
-				use.host, use.n, use.used = host, m.clusterSize, usedData
+				use.host, use.n, use.used = host, m.clusterSize, plain[e>>63]
 			} else {
 				var bitmap uint64
 				if extended {
@@ -202,6 +208,9 @@ func (m *mapCheck) eachEntry(f func(u *hostUse) error) error {
 					return err
 				} else if !ok {
 					continue
+				}
+				if use.used == usedData {
+					use.used = plain[e>>63]
 				}
 			}
 			if err := f(&use); err != nil {
@@ -231,10 +240,14 @@ func (m *mapCheck) examine(e, bitmap uint64, use *hostUse) (bool, error) {
 		use.host, use.n, use.used = got.host, got.hostLen, usedCompressed
 		return true, nil
 	}
-	use.host, use.n, use.used = got.host, m.clusterSize, usedData
-	if got.state == plain && (m.data != nil || !m.h.hasDataFile()) {
-		n := visible(m.h, m.size, use.guest, bitmap)
-		if end := got.host + n; n > 0 && end > m.dataSize {
+	use.host, use.n, use.used = got.host, m.clusterSize, 0
+	n := visible(m.h, m.size, use.guest, bitmap)
+	if got.state != plain || n == 0 { // a place that is kept, and not read
+		return !m.h.hasDataFile(), nil
+	}
+	use.used = usedData
+	if m.data != nil || !m.h.hasDataFile() {
+		if end := got.host + n; end > m.dataSize {
 			return false, m.badEntry(diskimage.ErrTruncated, use.place, "the data at %#x ends at %#x, the file that holds it at %#x", got.host, end, m.dataSize)
 		}
 	}
@@ -286,86 +299,4 @@ func (m *mapCheck) owner(off int64, t tally) string {
 		return "the " + name
 	}
 	return (t &^ (usedData | usedCompressed)).uses()
-}
-
-// tooMany says what is wrong with a cluster that more share than may.
-func (m *mapCheck) tooMany(cl int64, t tally) (diskimage.ErrorKind, string, error) {
-	refcount, err := m.refs.at(cl)
-	if err != nil {
-		return "", "", err
-	}
-	if m.tooFew(refcount, t) {
-		return diskimage.ErrCorrupt, m.sharedText(cl, t.refs(), refcount), nil
-	}
-	return diskimage.ErrLimit, fmt.Sprintf("%d entries share the host cluster at %#x: %d at most are followed", t.refs(), cl<<m.clusterBits, m.sharers), nil
-}
-
-// tooFew reports whether a refcount does not cover what uses the cluster.
-func (m *mapCheck) tooFew(refcount uint64, t tally) bool {
-	// Several compressed clusters in one host cluster are no sharing. That
-	// they are counted right is not known where counts are not kept.
-	if t&usedMask == usedCompressed && (refcount == 0 || m.h.dirty()) {
-		return false
-	}
-	return refcount < t.refs()
-}
-
-func (m *mapCheck) sharedText(cl int64, refs, refcount uint64) string {
-	return fmt.Sprintf("the host cluster at %#x is used %d times, its refcount is %d", cl<<m.clusterBits, refs, refcount)
-}
-
-// checkShared holds the clusters that are used several times against their
-// refcounts.
-func (m *mapCheck) checkShared() error {
-	for _, no := range m.tallies.sorted() {
-		for i, t := range m.tallies.pages[no] {
-			if t.refs() < 2 {
-				continue
-			}
-			cl := no<<tallyPageBits + int64(i)
-			refcount, err := m.refs.at(cl)
-			if err != nil {
-				return err
-			}
-			if m.tooFew(refcount, t) {
-				return m.blame(cl, t.refs(), refcount)
-			}
-		}
-	}
-	return nil
-}
-
-// blame returns the error for a host cluster that is used more often than its
-// refcount says, at the second entry that uses it.
-func (m *mapCheck) blame(cl int64, refs, refcount uint64) error {
-	var found error
-	seen := 0
-	stop := fmt.Errorf("%s: found", Name)
-	done := func(times uint32) error {
-		if seen += int(times); seen < 2 {
-			return nil
-		}
-		return stop
-	}
-	text := m.sharedText(cl, refs, refcount)
-	err := m.eachTable(func(index, off int64, times uint32) error {
-		if off>>m.clusterBits != cl {
-			return nil
-		}
-		found = fail(diskimage.ErrCorrupt, m.l1Offset+index*8, fmt.Sprintf("l1 table: entry %d", index), "%s", text)
-		return done(times)
-	})
-	if err == nil {
-		err = m.eachEntry(func(u *hostUse) error {
-			if cl < u.host>>m.clusterBits || cl > (u.host+u.n-1)>>m.clusterBits {
-				return nil
-			}
-			found = m.badEntry(diskimage.ErrCorrupt, u.place, "%s", text)
-			return done(u.times)
-		})
-	}
-	if err != nil && err != stop || found == nil {
-		return err
-	}
-	return found
 }

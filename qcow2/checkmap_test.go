@@ -31,8 +31,17 @@ var mapCases = []struct {
 	{"refcounts zero", func(m *patient) { clear(m.b[fullBlock : fullBlock+1<<16]) }, "", ""},
 	{"refcount block outside", func(m *patient) { m.set64(m.reftable(), 1<<60) }, "", ""},
 	{"refcount table outside", func(m *patient) { m.set64(offRefTableOffset, 1<<60) }, "", ""},
+	{"refcount zero", func(m *patient) { m.refcount(9, 0) }, diskimage.ErrCorrupt, "entry 3 at 0x40018: guest offset 0x30000: the host cluster at 0x90000 is in use, but its refcount is 0"},
+	{"refcount zero, dirty", func(m *patient) { m.refcount(9, 0); m.flip(offIncompatible, incompatDirty) }, "", ""},
+	{"refcount zero of an L2 table", func(m *patient) { m.refcount(5, 0) }, diskimage.ErrCorrupt, "l1 table: entry 1 at 0x20008: the host cluster at 0x50000 is in use"},
+	{"refcount zero of the L1 table", func(m *patient) { m.refcount(2, 0) }, diskimage.ErrCorrupt, "l1 table at 0x20000: the refcount of its cluster is 0"},
 	{"refcount too high", func(m *patient) { m.refcount(6, 99) }, "", ""},
-	{"COPIED wrong", func(m *patient) { m.flip(m.l1(), copied); m.flip(m.at(0), copied) }, "", ""},
+	{"COPIED clear in L1", func(m *patient) { m.flip(m.l1(), copied); m.flip(m.at(0), copied) }, "", ""},
+	{"COPIED clear in L2", func(m *patient) { m.flip(m.at(0), copied) }, diskimage.ErrCorrupt, "l2 table 0: entry 0 at 0x40000: guest offset 0x0: the COPIED flag is clear"},
+	{"COPIED set too much", func(m *patient) { m.refcount(6, 2) }, "", ""},
+	{"COPIED of no L2 table", func(m *patient) { m.set64(m.l1()+8, copied) }, diskimage.ErrCorrupt, "l1 table: entry 1 at 0x20008: the COPIED flag is set"},
+	{"COPIED of no cluster", func(m *patient) { m.set(7, copied) }, diskimage.ErrCorrupt, "l2 table 0: entry 7 at 0x40038: guest offset 0x70000: the COPIED flag is set"},
+	{"COPIED of a compressed cluster", func(m *patient) { m.set(7, m.entry(7)|compressed) }, diskimage.ErrCorrupt, "l2 table 0: entry 7 at 0x40038: guest offset 0x70000: the COPIED flag is set"},
 
 	{"L1 entry reserved", func(m *patient) { m.flip(m.l1()+8, 1<<58) }, diskimage.ErrCorrupt, "l1 table: entry 1 at 0x20008"},
 	{"L1 entry unaligned", func(m *patient) { m.flip(m.l1()+8, 512) }, diskimage.ErrCorrupt, "l1 table: entry 1 at 0x20008"},
@@ -71,6 +80,11 @@ var mapCases = []struct {
 		m.set(3, m.entry(7)+100)
 		m.refcount(9, 2)
 	}, "", ""},
+	{"plain and compressed in one, counted", func(m *patient) {
+		m.set(7, compressed|m.entry(3)&l2OffsetMask)
+		m.flip(m.at(3), copied)
+		m.refcount(9, 2)
+	}, diskimage.ErrCorrupt, "the host cluster at 0x90000 holds guest data and compressed guest data"},
 	{"two compressed clusters in one, counted once", func(m *patient) { m.set(7, compressed|m.entry(3)&l2OffsetMask); m.set(3, m.entry(7)+100) }, diskimage.ErrCorrupt, "l2 table 0: entry 7"},
 	{"two compressed clusters in one, dirty", func(m *patient) {
 		m.set(7, compressed|m.entry(3)&l2OffsetMask)
@@ -96,7 +110,7 @@ var mapCases = []struct {
 		for i := range uint64(8192) {
 			m.set(i, compressed|fullData)
 		}
-		m.refcount(6, 0)
+		m.refcount(0, 0)
 	}, diskimage.ErrLimit, "l2 table 0: entry 2050"},
 	{"one cluster 8192 times", func(m *patient) {
 		for i := range uint64(8192) {
@@ -223,6 +237,7 @@ func TestCheckHostile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := &patient{append([]byte(nil), fullImage(2).front...)}
+			m.refcount(0, 0) // so that the others need not be right
 			c.damage(m)
 			src := sparseSource{m.b, c.size}
 			d, err := Open(t.Context(), src, Options{})

@@ -64,6 +64,9 @@ func (c *checker) countTables(l1 l1Table, shared map[int64]uint32, times uint32,
 			c.corrupt(off, "ERROR found L1 entry with reserved bits set: %x", e)
 		}
 		if off == 0 {
+			if e&flagCopied != 0 {
+				c.corrupt(-1, "ERROR found L1 entry with the COPIED flag and no L2 table: %x", e)
+			}
 			continue
 		}
 		n := times
@@ -142,6 +145,8 @@ func (c *checker) countEntries(l2 []byte, index int64, times uint32, active bool
 				c.corrupt(-1, "ERROR: Unallocated cluster has non-zero subcluster allocation map")
 			case e&flagZero != 0 && c.h.version < 3:
 				c.corrupt(-1, "ERROR found l2 entry with the zero flag, which version 2 does not have: %x", e)
+			case e&flagCopied != 0:
+				c.corrupt(-1, "ERROR found l2 entry with the COPIED flag and no cluster: %x", e)
 			}
 			continue
 		}

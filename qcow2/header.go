@@ -180,7 +180,13 @@ func (h *header) validateLayout() error {
 		return fail(diskimage.ErrCorrupt, offHeaderLength, "header: header_length", "%d, not in %d to the cluster size %d", h.length, headerLenMin, h.clusterSize())
 	}
 	if h.backingOffset == 0 {
+		if h.backingSize != 0 { // of no meaning, says the specification
+			h.note("there are %d bytes of a backing file's name, but no place for it: it has none", h.backingSize)
+		}
 		return nil
+	}
+	if h.backingSize == 0 {
+		return fail(diskimage.ErrCorrupt, offBackingSize, "header: backing_file_size", "0 bytes, of a name at %#x", h.backingOffset)
 	}
 	if h.backingOffset > uint64(h.clusterSize()) {
 		return fail(diskimage.ErrCorrupt, offBackingOffset, "header: backing_file_offset", "%#x is outside the first cluster", h.backingOffset)
@@ -306,7 +312,7 @@ func (h *header) validateTable(off int64, field string, offset, n uint64) error 
 
 // decodeBackingName takes the backing file's name from the first cluster.
 func (h *header) decodeBackingName(cluster []byte) error {
-	if h.backingOffset == 0 || h.backingSize == 0 {
+	if h.backingOffset == 0 {
 		return nil
 	}
 	end := h.backingOffset + uint64(h.backingSize)

@@ -44,7 +44,7 @@ func (d *Disk) lookup(off, limit int64) (mapping, error) {
 		return mapping{n: d.spanLeft(off, limit)}, err
 	}
 	e := l1.entry(i)
-	if e&^flagCopied == 0 {
+	if e == 0 {
 		n := int64(1)
 		for end := int64(len(l1) / 8); i+n < end && l1.entry(i+n) == 0; n++ {
 		}
@@ -121,6 +121,8 @@ func (d *Disk) l2Table(e uint64, l1Index int64) (int64, error) {
 	switch {
 	case e&l1ReservedMask != 0:
 		return bad(diskimage.ErrCorrupt, "reserved bits set in %#x", e)
+	case off == 0:
+		return bad(diskimage.ErrCorrupt, "the COPIED flag is set in %#x, but there is no l2 table", e)
 	case off&(d.clusterSize-1) != 0:
 		return bad(diskimage.ErrCorrupt, "the l2 table's offset %#x is not the start of a cluster", off)
 	case off+d.clusterSize > d.fileSize:
@@ -149,8 +151,8 @@ func (d *Disk) standardRun(p page, i int64, pl place, off, limit int64) (mapping
 	if m.host >= 0 {
 		step = uint64(d.clusterSize)
 		m.host += within
-	} else if d.h.hasDataFile() {
-		mask = ^uint64(0) // COPIED tells the cluster at 0 from none
+	} else {
+		mask = ^uint64(0) // COPIED of no cluster is an error, or with a data file one at 0
 	}
 	n := int64(1)
 	most := min(d.perPage-i, (within+limit+d.clusterSize-1)>>d.clusterBits)
@@ -274,6 +276,9 @@ func (d *Disk) decodeStandard(e uint64, pl place) (mapping, error) {
 	// With a data file host and guest offset are the same, and the COPIED flag
 	// is what tells a cluster at offset 0 from none.
 	if host == 0 && !(d.h.hasDataFile() && e&flagCopied != 0) {
+		if e&flagCopied != 0 {
+			return mapping{}, d.badEntry(diskimage.ErrCorrupt, pl, "the COPIED flag is set in %#x, but there is no cluster", e)
+		}
 		return mapping{state: absent, host: -1}, nil
 	}
 	if host&(d.clusterSize-1) != 0 {
@@ -290,8 +295,11 @@ func (d *Disk) decodeCompressed(e uint64, pl place) (mapping, error) {
 	if d.h.hasDataFile() {
 		return mapping{}, d.badEntry(diskimage.ErrCorrupt, pl, "a compressed cluster in an image with a data file")
 	}
+	if e&flagCopied != 0 {
+		return mapping{}, d.badEntry(diskimage.ErrCorrupt, pl, "the COPIED flag is set in %#x, of a compressed cluster", e)
+	}
 	shift := compressedShift(d.clusterBits)
-	e &^= flagCopied | flagCompressed
+	e &^= flagCompressed
 	host := int64(e & (1<<shift - 1))
 	if host>>56 != 0 {
 		return mapping{}, d.badEntry(diskimage.ErrCorrupt, pl, "the host offset %#x is above bit 55", host)

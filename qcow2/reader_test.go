@@ -93,12 +93,17 @@ func TestTableRules(t *testing.T) {
 	m.SetL1(0, uint64(m.L1)|imagetest.Copied)
 	refused(t, m, corrupt, "overlaps the l1 table")
 
-	// COPIED is a matter of refcounts, and an L1 entry without an offset is none.
+	// COPIED is a matter of refcounts, but never of what is not there or compressed.
 	m = shape{Clusters: one(imagetest.Plain)}.Build()
 	m.SetL2(0, m.Get64(m.L2[0])&^imagetest.Copied)
 	require.Equal(t, m.Guest, read(t, openBytes(t, m.Bytes, qcow2.Options{})))
+	m.SetL2(0, imagetest.Copied)
+	refused(t, m, corrupt, "the COPIED flag is set")
 	m.SetL1(0, imagetest.Copied)
-	require.Equal(t, make([]byte, len(m.Guest)), read(t, openBytes(t, m.Bytes, qcow2.Options{})))
+	refused(t, m, corrupt, "the COPIED flag is set")
+	m = shape{Clusters: one(imagetest.Packed)}.Build()
+	m.SetL2(0, m.Get64(m.L2[0])|imagetest.Copied)
+	refused(t, m, corrupt, "of a compressed cluster")
 }
 
 // TestFileEnds holds which part of an image may be missing: what is of no disk.

@@ -118,13 +118,18 @@ func (r *refcounts) load(i int64) ([]byte, error) {
 	return b, nil
 }
 
-// at returns the refcount of a cluster.
-func (r *refcounts) at(cluster int64) (uint64, error) {
+// of returns the block that holds a cluster's refcount, as load does.
+func (r *refcounts) of(cluster int64) ([]byte, error) {
 	i := cluster >> r.perBlockBits()
 	if i >= r.entries() {
-		return 0, nil
+		return nil, nil
 	}
-	b, err := r.load(i)
+	return r.load(i)
+}
+
+// at returns the refcount of a cluster.
+func (r *refcounts) at(cluster int64) (uint64, error) {
+	b, err := r.of(cluster)
 	if err != nil {
 		return 0, err
 	}

@@ -73,7 +73,8 @@ func TestHeaderRules(t *testing.T) {
 		{name: "extensions without an end marker", q: shape{ClusterBits: 9, Extensions: []ext{{Type: 7, Data: make([]byte, 512-112-8)}}}},
 		{name: "last extension one byte too long", q: shape{ClusterBits: 9, Extensions: []ext{{Type: 7, Data: make([]byte, 512-112-8)}}}, change: func(m *imagetest.Image) { m.Put32(112+4, 512-112-8+1) }, kind: corrupt, text: "runs over"},
 		{name: "half an extension header before the backing name", q: shape{Backing: "b"}, change: func(m *imagetest.Image) { m.Put64(imagetest.BackingOffset, 116) }, kind: corrupt, text: "runs into"},
-		{name: "backing name up to its cluster's end, of no length", change: func(m *imagetest.Image) { m.Put64(imagetest.BackingOffset, 65536) }},
+		{name: "backing name of no length", change: func(m *imagetest.Image) { m.Put64(imagetest.BackingOffset, 65536) }, kind: corrupt, text: "backing_file_size"},
+		{name: "backing name of no place", change: func(m *imagetest.Image) { m.Put32(imagetest.BackingSize, 4) }, text: "4 bytes of a backing file's name"},
 		{name: "backing name over its cluster's end", q: shape{ClusterBits: 9}, change: func(m *imagetest.Image) {
 			m.Put64(imagetest.BackingOffset, 500)
 			m.Put32(imagetest.BackingSize, 13)

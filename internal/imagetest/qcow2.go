@@ -7,6 +7,7 @@ import (
 	"compress/flate"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -65,6 +66,8 @@ const (
 	Copied     = 1 << 63
 	Compressed = 1 << 62
 	ZeroFlag   = 1 << 0
+
+	offsetMask = 0x00fffffffffffe00
 )
 
 // Byte offsets of the fields of a QCOW2 header.
@@ -340,13 +343,18 @@ func (q QCOW2) guest(cs int64) []byte {
 
 // CompressedEntry returns the L2 entry for a stream of n bytes at host.
 func (m *Image) CompressedEntry(host, n int64) uint64 {
-	bits := uint(0)
-	for 1<<bits < m.ClusterSize {
-		bits++
-	}
 	sectors := (host+n-1)>>9 - host>>9
-	return Compressed | uint64(sectors)<<(62-(bits-8)) | uint64(host)
+	return Compressed | uint64(sectors)<<m.sectorShift() | uint64(host)
 }
+
+// stream returns the host bytes that a compressed entry claims.
+func (m *Image) stream(e uint64) (off, n int64) {
+	off = int64(e & (1<<m.sectorShift() - 1))
+	return off, int64(e&(Compressed-1)>>m.sectorShift()+1)*512 - off%512
+}
+
+// sectorShift returns where the number of sectors lies in a compressed entry.
+func (m *Image) sectorShift() int { return 70 - bits.TrailingZeros64(uint64(m.ClusterSize)) }
 
 // Put32 and Put64 write a big-endian number.
 func (m *Image) Put32(off int64, v uint32) { binary.BigEndian.PutUint32(m.Bytes[off:], v) }
@@ -374,7 +382,7 @@ func (m *Image) SetL2Bitmap(i int64, v uint64) { m.Put64(m.L2Entry(i)+8, v) }
 
 // Host returns the host offset in the L2 entry of guest cluster i, which is
 // not compressed.
-func (m *Image) Host(i int64) int64 { return int64(m.Get64(m.L2Entry(i)) & 0x00fffffffffffe00) }
+func (m *Image) Host(i int64) int64 { return int64(m.Get64(m.L2Entry(i)) & offsetMask) }
 
 // refcount returns where the refcount of a host cluster lies: the byte, and
 // for widths below 8 the bit.

@@ -27,6 +27,16 @@ func Find(t testing.TB, name string) string {
 	return ""
 }
 
+// Has reports whether a peer program is to be used by a test that shows
+// something without it, too: Find is then not going to skip it.
+func Has(name string) bool {
+	if os.Getenv("DISKIMAGE_PEERS") == "no" {
+		return false
+	}
+	_, err := exec.LookPath(name)
+	return err == nil || os.Getenv("DISKIMAGE_REQUIRE_PEERS") == "1"
+}
+
 // Run runs a peer, fails the test unless it exits with 0, and returns what it
 // printed on standard output.
 func Run(t testing.TB, name string, args ...string) string {
