@@ -65,7 +65,9 @@ func (in input) collect(ctx context.Context, s *session, name string, chain bool
 		return nil, nil, verdict
 	}
 	defer img.Close()
-	top := describe(img.layers()[0], img.file)
+	own := img.layers()[0]
+	own.files = own.files[:1] // what it names was not opened, and is not looked at
+	top := describe(own, img.file)
 	if verdict == nil {
 		notes = diskimage.NotesOf(img.disk)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/internal/peer"
 )
 
@@ -200,4 +201,16 @@ func TestVMDKBetterThanReference(t *testing.T) {
 	require.Equal(t, exitLeaks, r.code)
 	require.Contains(t, r.stdout, "1 leaked clusters were found on the image.")
 	require.Zero(t, reference(t, "check", "leak.vmdk").code)
+}
+
+// TestInfoLooksAtNothingElse holds that the size on disk, which is of all files
+// of an image, tells nothing of those that it may not open.
+func TestInfoLooksAtNothingElse(t *testing.T) {
+	inFolder(t)
+	write(t, "x.vmdk", []byte(imagetest.VMDKText{CreateType: "monolithicFlat", Extents: []string{`RW 128 FLAT "secret" 0`}}.String()))
+	missing := command(t, "info", "x.vmdk")
+	write(t, "secret", diskBytes(64<<10))
+	require.Equal(t, 1, missing.code)
+	require.Equal(t, missing, command(t, "info", "x.vmdk"))
+	require.NotEqual(t, missing.stdout, succeed(t, "info", "--allow-external", "x.vmdk"))
 }
