@@ -14,8 +14,11 @@ import (
 
 // TestMain is the command itself when a test starts it as a process.
 func TestMain(m *testing.M) {
-	if os.Getenv("DISKIMAGE_TEST_COMMAND") == "1" {
+	switch os.Getenv("DISKIMAGE_TEST_COMMAND") {
+	case "1":
 		main()
+	case "fixtures":
+		runFixtures()
 	}
 	os.Unsetenv(envExternal)
 	os.Exit(m.Run())
