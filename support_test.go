@@ -87,6 +87,8 @@ var capabilities = []capability{
 	{"vhd: fixed, told by its footer", "yes, of 511 bytes too", "yes, also as Azure wants it",
 		[]string{"vhd.TestProductImages", "vhd.TestImagesOfPeer", "vhd.TestWriterAgainstPeers", "vhd.TestHostileInput", "examples/diskimage.TestVHDAsReference", "examples/diskimage.TestConvertToVHD"},
 		[]string{"fixed*.vhd"}},
+	{"vhd: fixed, through a pipe", "yes", "yes",
+		[]string{"convert.TestOpenStreamTail", "convert.TestOpenStreamOfVHD", "convert.TestEveryWayOutGivesTheSameBytes", "examples/diskimage.TestVHDBetterThanReference"}, nil},
 	{"vhd: differencing, with sector bitmaps", "through the caller's opener", "yes",
 		[]string{"vhd.TestProductImages", "vhd.TestBitmaps", "vhd.TestWriterDifferencing", "convert.TestParentsOfVHD", "convert.TestDifferencingVHD", "examples/diskimage.TestVHDProducts", "examples/diskimage.TestVHDChild"}, nil},
 	{"vhd: sizes by current size or geometry, as the maker means them", "yes", "yes",

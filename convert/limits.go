@@ -3,7 +3,6 @@ package convert
 import (
 	"context"
 	"fmt"
-	"io"
 	"sync/atomic"
 
 	"github.com/diskimage-go/diskimage"
@@ -92,21 +91,27 @@ func (a *allowance) take(n int64) error {
 	return overLimit("output size", fmt.Sprintf("more than the limit of %d bytes", a.limit))
 }
 
-// A boundedReader fails where r gives more than the limit, which is one on the
-// virtual size.
-type boundedReader struct {
-	r     io.Reader
-	limit int64
-	left  int64
+// limited returns a stream that does not say its size before its end, held
+// against MaxVirtualSize.
+func limited(s diskimage.Stream, o OpenOptions) diskimage.Stream {
+	if o.MaxVirtualSize <= 0 {
+		return s
+	}
+	return &limitedStream{s, o.MaxVirtualSize}
 }
 
-func (b *boundedReader) Read(p []byte) (int, error) {
-	if int64(len(p))-1 > b.left {
-		p = p[:b.left+1] // one more tells
-	}
-	n, err := b.r.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return 0, tooLong(b.limit)
-	}
-	return n, err
+// A limitedStream fails where it gives more than the limit.
+type limitedStream struct {
+	diskimage.Stream
+	limit int64
 }
+
+func (s *limitedStream) NextBlock(buf []byte) (diskimage.Block, error) {
+	b, err := s.Stream.NextBlock(buf)
+	if err == nil && b.Off+b.Len > s.limit {
+		return diskimage.Block{}, tooLong(s.limit)
+	}
+	return b, err
+}
+
+func (s *limitedStream) Notes() []diskimage.Note { return diskimage.NotesOf(s.Stream) }

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/raw"
+	"github.com/diskimage-go/diskimage/vhd"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
@@ -15,14 +17,13 @@ import (
 const streamFront = 1 << 20
 
 // OpenStream shows the image that r gives, front to back, as a disk that can be
-// read once: a streamOptimized VMDK, by itself or in an OVA, or the bytes as a
-// raw disk if they are declared raw or are nothing else. Its format is told by
-// the first bytes, as [Detect] has it. A format that can only be read with
-// random access is [diskimage.ErrUnsupported]: see [Spool]. What is compressed
-// or in an archive is unwrapped if o.Unwrap or the name says so.
-//
-// What marks a file at its end, a VHD's footer, is found there, and is then an
-// error of NextBlock.
+// read once: a streamOptimized VMDK, by itself or in an OVA, a fixed VHD, or
+// the bytes as a raw disk if they are declared raw or are nothing else. Its
+// format is told by the first bytes, as [Detect] has it, and for a fixed VHD,
+// unless it is declared, by the last ones: of what is declared raw a VHD's
+// footer at the end is an error of NextBlock there. A format that can only be
+// read with random access is [diskimage.ErrUnsupported]: see [Spool]. What is
+// compressed or in an archive is unwrapped if o.Unwrap or the name says so.
 //
 // The context bounds the opening. r is not closed, and what it gave is lost
 // after an error.
@@ -52,29 +53,33 @@ func openStream(ctx context.Context, r io.Reader, size int64, o OpenOptions, pac
 	refuse := func(msg string) error {
 		return &diskimage.Error{Kind: diskimage.ErrUnsupported, Format: format.String(), Off: -1, Msg: msg}
 	}
-	if format == VHD { // a fixed one is known by its end
-		return nil, refuse(needsRandomAccess)
-	}
 	format, notes, err := decide(src, o.Format, o.RawAnyway)
 	if err != nil {
-		return nil, err
+		if o.Format != VHD || !isUnknown(src) { // a fixed one is known by its end
+			return nil, err
+		}
+		format = VHD
 	}
 	switch {
 	case o.Member != "" && format != OVA:
 		return nil, refuse("this is no OVA, disk " + diskimage.Quote(o.Member) + " of one was asked for")
-	case o.Snapshot != "" && (format == Raw || format == VMDK):
+	case o.Snapshot != "" && format != QCOW2:
 		return nil, refuse("the format has no snapshots, asked for was " + diskimage.Quote(o.Snapshot))
 	}
 	switch format {
 	case Raw:
-		var in io.Reader = b
-		if o.Format != Raw || !o.RawAnyway {
-			in = &tailReader{r: b}
+		switch {
+		case o.Format == Auto && size < 0:
+			return limited(vhd.NewStream(b, vhd.StreamOptions{SizeRule: o.SizeRule, OrRaw: true, Notes: notes}), o), nil
+		case o.Format != Raw || !o.RawAnyway:
+			return limited(&rawStream{raw.NewStream(&tailReader{r: b}, size), notes}, o), nil
 		}
-		if o.MaxVirtualSize > 0 {
-			in = &boundedReader{in, o.MaxVirtualSize, o.MaxVirtualSize}
+		return limited(&rawStream{raw.NewStream(b, size), notes}, o), nil
+	case VHD:
+		if vhdAt(first) != vhdNone {
+			return nil, refuse(needsRandomAccess)
 		}
-		return &rawStream{raw.NewStream(in, size), notes}, nil
+		return limited(vhd.NewStream(b, vhd.StreamOptions{SizeRule: o.SizeRule, Notes: notes}), o), nil
 	case OVA:
 		if packed {
 			return nil, refuse("a package in a package is not read")
@@ -96,6 +101,12 @@ func openStream(ctx context.Context, r io.Reader, size int64, o OpenOptions, pac
 		return s, nil
 	}
 	return nil, refuse(needsRandomAccess)
+}
+
+// isUnknown reports whether a file has no mark of any format.
+func isUnknown(src diskimage.Source) bool {
+	found, err := identify(src)
+	return err == nil && !slices.ContainsFunc(found, func(c content) bool { return c.class != onDisk })
 }
 
 const needsRandomAccess = "where its data is, its tables tell, which may come behind it: give the file's name instead of a stream, or a folder for a copy (--spool)"

@@ -201,29 +201,35 @@ func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 // What marks an image at its end is found there, however the bytes come.
 func TestOpenStreamTail(t *testing.T) {
 	disk := append(bytes.Repeat([]byte{1, 2, 3, 4, 5, 6, 7, 0}, 400_000), make([]byte, 1<<20)...)
-	fixed := append(bytes.Clone(disk), vhdFooter()...)
-	for _, chunk := range []int{3, 511, 512, 4096, 1 << 20} {
+	fixed := imagetest.VHD{Fixed: disk, Size: int64(len(disk))}.Build().Bytes
+	old := imagetest.VHD{Fixed: disk, Size: int64(len(disk)), Old: true}.Build().Bytes
+	for _, chunk := range []int{511, 4096, 1 << 20} {
 		for _, tt := range []struct {
+			name    string
 			content []byte
 			o       convert.OpenOptions
-			ok      bool
+			want    []byte // nil: refused
 		}{
-			{disk, convert.OpenOptions{}, true},
-			{fixed, convert.OpenOptions{}, false},
-			{fixed, convert.OpenOptions{Format: convert.Raw}, false},
-			{fixed, convert.OpenOptions{Format: convert.Raw, RawAnyway: true}, true},
-			{fixed[:len(fixed)-1], convert.OpenOptions{}, false}, // a footer of 511 bytes
+			{"raw", disk, convert.OpenOptions{}, disk},
+			{"short", disk[:700], convert.OpenOptions{}, disk[:700]},
+			{"fixed", fixed, convert.OpenOptions{}, disk},
+			{"fixed, declared", fixed, convert.OpenOptions{Format: convert.VHD}, disk},
+			{"fixed, short", imagetest.VHD{Fixed: disk[:512], Size: 512}.Build().Bytes, convert.OpenOptions{Format: convert.VHD}, disk[:512]},
+			{"fixed, old", old, convert.OpenOptions{}, disk},
+			{"fixed, declared raw", fixed, convert.OpenOptions{Format: convert.Raw}, nil},
+			{"old, declared raw", old, convert.OpenOptions{Format: convert.Raw}, nil},
+			{"fixed, raw anyway", fixed, convert.OpenOptions{Format: convert.Raw, RawAnyway: true}, fixed},
 		} {
 			s, err := convert.OpenStream(t.Context(), &chunks{tt.content, chunk}, tt.o)
-			require.NoError(t, err)
+			require.NoError(t, err, tt.name)
 			var got bytes.Buffer
 			_, err = convert.StreamToWriter(t.Context(), &got, s, convert.Options{})
-			if tt.ok {
-				require.NoError(t, err)
-				require.True(t, bytes.Equal(tt.content, got.Bytes()))
+			if tt.want != nil {
+				require.NoError(t, err, tt.name)
+				require.True(t, bytes.Equal(tt.want, got.Bytes()), tt.name)
 				continue
 			}
-			require.ErrorIs(t, err, diskimage.ErrFormat, "in pieces of %d", chunk)
+			require.ErrorIs(t, err, diskimage.ErrFormat, "%s in pieces of %d", tt.name, chunk)
 			require.ErrorContains(t, err, "vpc")
 		}
 	}
@@ -242,19 +248,6 @@ func (c *chunks) Read(p []byte) (int, error) {
 	n := copy(p[:min(len(p), c.n)], c.p)
 	c.p = c.p[n:]
 	return n, nil
-}
-
-// vhdFooter returns the footer of a fixed VHD, as far as its checksum goes.
-func vhdFooter() []byte {
-	p := make([]byte, 512)
-	copy(p, "conectix")
-	var sum uint32
-	for _, b := range p {
-		sum += uint32(b)
-	}
-	sum = ^sum
-	copy(p[64:], []byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})
-	return p
 }
 
 // A copy of what a pipe gives is an image like any file.
@@ -297,10 +290,42 @@ func ExampleOpenStream() {
 	// Output: 18000
 }
 
-// TestOpenStreamOfVHD: a fixed VHD is known by its end, which a stream comes to
-// last.
+// TestOpenStreamOfVHD: what a stream of a VHD ends in is held to what an image
+// with random access is.
 func TestOpenStreamOfVHD(t *testing.T) {
-	_, err := convert.OpenStream(t.Context(), bytes.NewReader(make([]byte, 1<<20)), convert.OpenOptions{Format: convert.VHD})
-	require.ErrorIs(t, err, diskimage.ErrUnsupported)
-	require.ErrorContains(t, err, "--spool")
+	content := bytes.Repeat([]byte{0, 1, 2, 3}, 1<<19)
+	footer := func(at int, with ...byte) []byte {
+		m := imagetest.VHD{Fixed: content, Size: int64(len(content))}.Build()
+		m.SetFooter(func(footer []byte) { copy(footer[at:], with) })
+		return m.Bytes
+	}
+	damaged := footer(0)
+	damaged[len(content)+20] ^= 1
+	for name, c := range map[string]struct {
+		file []byte
+		o    convert.OpenOptions
+		kind diskimage.ErrorKind
+		says string
+	}{
+		"no footer":            {content, convert.OpenOptions{Format: convert.VHD}, diskimage.ErrFormat, "footer"},
+		"a damaged footer":     {damaged, convert.OpenOptions{}, diskimage.ErrCorrupt, "checksum"},
+		"another version":      {footer(imagetest.VHDVersion, 0, 2), convert.OpenOptions{}, diskimage.ErrUnsupported, "version"},
+		"no type":              {footer(imagetest.VHDType, 0, 0, 0, 9), convert.OpenOptions{}, diskimage.ErrUnsupported, "disk type"},
+		"a dynamic one's end":  {footer(imagetest.VHDType, 0, 0, 0, 3), convert.OpenOptions{}, diskimage.ErrUnsupported, "needs random access"},
+		"a dynamic one":        {imagetest.VHDBase().Bytes, convert.OpenOptions{}, diskimage.ErrUnsupported, "--spool"},
+		"a dynamic, declared":  {imagetest.VHDBase().Bytes, convert.OpenOptions{Format: convert.VHD}, diskimage.ErrUnsupported, "--spool"},
+		"larger than the file": {footer(imagetest.VHDCurrentSize, 0, 0, 0, 0, 0, 0x30), convert.OpenOptions{}, diskimage.ErrTruncated, "current size"},
+		"smaller":              {footer(imagetest.VHDCurrentSize, 0, 0, 0, 0, 0, 0x08), convert.OpenOptions{}, diskimage.ErrUnsupported, "--spool"},
+		"another format":       {imagetest.Base().Bytes, convert.OpenOptions{Format: convert.VHD}, diskimage.ErrFormat, "declared vpc, content is qcow2"},
+		"too large":            {footer(0), convert.OpenOptions{MaxVirtualSize: 2<<20 - 512}, diskimage.ErrLimit, "virtual size"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := convert.OpenStream(t.Context(), bytes.NewReader(c.file), c.o)
+			if err == nil {
+				_, err = convert.StreamToFile(t.Context(), filepath.Join(t.TempDir(), "target"), s, convert.Options{})
+			}
+			require.ErrorIs(t, err, c.kind)
+			require.ErrorContains(t, err, c.says)
+		})
+	}
 }

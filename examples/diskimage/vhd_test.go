@@ -188,9 +188,12 @@ func TestVHDBetterThanReference(t *testing.T) {
 		require.Zero(t, commandOn(t, bytes.NewReader(contents(t, "image.vhd")), append(append([]string{"convert"}, words...), "ours.raw")...).code)
 		require.True(t, bytes.Equal(contents(t, "image.vhd"), contents(t, "ours.raw")))
 	}
-	require.Zero(t, commandOn(t, bytes.NewReader(contents(t, "image.vhd")), "convert", "--spool", ".", "-", "ours.raw").code)
-	require.True(t, bytes.Equal(disk, contents(t, "ours.raw")))
-	r = commandOn(t, bytes.NewReader(contents(t, "image.vhd")), "convert", "-", "target")
+	for _, words := range [][]string{{"--spool", ".", "-"}, {"-"}, {"-f", "vpc", "-"}} {
+		require.NoError(t, os.Remove("ours.raw"))
+		require.Zero(t, commandOn(t, bytes.NewReader(contents(t, "image.vhd")), append(append([]string{"convert"}, words...), "ours.raw")...).code)
+		require.True(t, bytes.Equal(disk, contents(t, "ours.raw")))
+	}
+	r = commandOn(t, bytes.NewReader(contents(t, "image.vhd")), "convert", "-f", "raw", "-", "target")
 	require.Contains(t, r.stderr, "the stream ends as vpc does")
 	require.NoFileExists(t, "target")
 }
