@@ -42,12 +42,14 @@ func verdict(t *testing.T, c imagetest.Case, src diskimage.Source) {
 	}
 	require.NoError(t, err)
 	require.NoError(t, checkErr)
-	if c.Note == "" {
-		require.Empty(t, d.Notes())
-	} else {
-		require.Len(t, d.Notes(), 1)
-		require.Contains(t, d.Notes()[0].String(), c.Note)
-	}
+	defer func() {
+		if c.Note == "" {
+			require.Empty(t, d.Notes())
+		} else {
+			require.Len(t, d.Notes(), 1)
+			require.Contains(t, d.Notes()[0].String(), c.Note)
+		}
+	}()
 	require.Equal(t, c.Check == imagetest.Corrupt, check.Corruptions > 0, "%+v", check)
 	switch {
 	case c.Kind == "":
@@ -61,7 +63,9 @@ func verdict(t *testing.T, c imagetest.Case, src diskimage.Source) {
 		_, err = d.ReadAt(make([]byte, 512), c.Guest)
 		imagetest.RequireError(t, c, vhd.Name, err)
 		imagetest.RequireError(t, c, vhd.Name, disktest.TryWalk(d))
-		imagetest.RequireError(t, c, vhd.Name, d.CheckMap())
+		if c.Field != "sector bitmap" { // the one thing that the table does not tell
+			imagetest.RequireError(t, c, vhd.Name, d.CheckMap())
+		}
 	default:
 		imagetest.RequireError(t, c, vhd.Name, d.CheckMap())
 	}

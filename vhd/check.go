@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/diskimage-go/diskimage"
-	"github.com/diskimage-go/diskimage/internal/zero"
 )
 
 // CheckOptions says how [Check] goes about it. The zero value is right for an
@@ -64,9 +63,9 @@ type CheckResult struct {
 
 // Check checks the VHD image in src: its footer and the footer's copy, the
 // checksums, the block allocation table against the file, blocks that overlap
-// or are used twice, and a dynamic disk's sector bitmaps: data below clear bits
-// is hidden from programs that honour them, and shown by those that do not.
-// Sectors below set bits are not read.
+// or are used twice, and sector bitmaps: one that hides all of a block's data,
+// and in a dynamic disk any data, which programs that honour bitmaps do not show
+// and others do. Sectors below set bits are not read.
 //
 // What is wrong with the image is reported and counted, and is no error. An
 // error means that there is no result: src is no VHD image, or one whose footer
@@ -167,9 +166,7 @@ func (c *checker) run() error {
 		if err := c.ctx.Err(); err != nil {
 			return context.Cause(c.ctx)
 		}
-		if c.f.diskType == Dynamic {
-			c.checkBitmap(b)
-		}
+		c.checkBitmap(b)
 	}
 	if gap := c.f.end - at; gap >= length {
 		c.find(FindingLeak, at, "Leaked %d bytes at %#x: nothing names them", gap, at)
@@ -179,39 +176,29 @@ func (c *checker) run() error {
 }
 
 // checkBitmap looks at what a dynamic disk's block has below the clear bits of
-// its bitmap. In a differencing disk anything may be there: whoever reads one
-// has to go by the bitmap.
+// its bitmap. In a differencing disk anything may be there, as long as there is
+// a bit that is set: whoever reads one has to go by the bitmap.
 func (c *checker) checkBitmap(b placed) {
 	bits, err := c.bitmaps.get(c.Disk, b.block, b.start)
 	if err != nil {
 		c.failed(err)
 		return
 	}
-	buf := make([]byte, 0)
+	if c.f.diskType == Differencing {
+		return
+	}
 	var hidden int64
 	for sector := int64(0); sector < bits.sectors; {
 		set, n := bits.run(sector)
-		from := sector
-		sector += n
-		if set {
-			continue
-		}
-		for from < sector {
-			p := min((sector-from)*sectorSize, 1<<20)
-			if int64(cap(buf)) < p {
-				buf = make([]byte, p)
-			}
-			if err := readFull(c.src, buf[:p], b.start+c.bitmapBytes+from*sectorSize, "data"); err != nil {
+		if !set {
+			found, err := c.dataSectors(b.start+c.bitmapBytes+sector*sectorSize, n*sectorSize)
+			if err != nil {
 				c.failed(err)
 				return
 			}
-			for at := int64(0); at < p; at += sectorSize {
-				if !zero.Is(buf[at : at+sectorSize]) {
-					hidden++
-				}
-			}
-			from += p / sectorSize
+			hidden += found
 		}
+		sector += n
 	}
 	if hidden > 0 {
 		c.find(FindingCorruption, b.start, "ERROR block %d: %d sectors hold data that the sector bitmap at %#x hides", b.block, hidden, b.start)

@@ -11,7 +11,8 @@ import (
 // CheckMap walks the block allocation table of the disk and of its parents,
 // reads no guest data, and returns an error if a block lies outside the file's
 // data (ErrTruncated where the file was cut, else ErrCorrupt), in metadata, or
-// over another block. Sector bitmaps cannot be wrong: any bits are valid.
+// over another block. Sector bitmaps are not read: what can be wrong with them
+// NextExtent and ReadAt find.
 //
 // Memory: 16 bytes for each block in use, 128 MiB at most.
 func (d *Disk) CheckMap() error {

@@ -55,7 +55,9 @@ type Options struct {
 //
 // The extents of a dynamic or differencing disk are as long as its blocks, or
 // shorter where a sector bitmap has clear bits. A sector whose bit is clear is
-// the parent's, or a hole where there is none.
+// the parent's, or a hole where there is none, which is noted where that is
+// unusual. A block in which all are, and which has data, is an error: its place
+// in the table, or its bitmap, is wrong.
 type Disk struct {
 	src     diskimage.Source
 	salvage bool

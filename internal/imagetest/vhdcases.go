@@ -164,6 +164,18 @@ func vhdTableCases() []Case {
 		{ID: "H12", Name: "entry in the dynamic disk header", Build: entry(0, 1), Kind: corrupt, Stage: AtMap, Field: "lies over the dynamic disk header", Off: vhdTable, Check: Corrupt},
 		{ID: "H12", Name: "two entries of one block", Build: entry(3, vhdBlock/512), Kind: corrupt, Stage: AtMap, Field: "is that of entry 0, too", Off: vhdTable + 12, Check: Corrupt},
 		{ID: "H12", Name: "entries of blocks that overlap", Build: entry(3, vhdBlock/512+16), Kind: corrupt, Stage: AtMap, Field: "overlaps that of entry 0", Off: vhdTable + 12, Check: Corrupt},
+		{ID: "H12", Name: "block with data that its bitmap says was never written", Build: vhdWith(func(m *VHDImage) {
+			clear(m.Bytes[m.Blocks[1]:][:512])
+		}), Kind: corrupt, Stage: AtRead, Field: "sector bitmap", Off: vhdBlock + vhdStride, Guest: VHDBaseBlock, Check: Corrupt},
+		{ID: "H12", Name: "bitmap with a clear bit", Build: vhdWith(func(m *VHDImage) { m.Bytes[m.Blocks[1]] = 0xfe }), Note: "never written", Check: Corrupt},
+		{ID: "H12", Name: "bitmap with a clear bit, VirtualBox's", Build: vhdWith(func(m *VHDImage) {
+			m.SetFooter(func(p []byte) { copy(p[VHDCreator:], "vbox") })
+			m.Bytes[m.Blocks[1]] = 0xfe
+			clear(m.Bytes[m.Blocks[1]+512*8:][:512])
+		}), Check: Sound},
+		{ID: "H12", Name: "block without data and with a clear bitmap", Build: vhdWith(func(m *VHDImage) {
+			clear(m.Bytes[m.Blocks[1]:][:vhdStride])
+		}), Check: Sound},
 		{ID: "H16", Name: "header version 0x20000", Build: put32(VHDHeaderVersion, 0x20000), Kind: unsupported, Field: "header version", Off: vhdHeader + VHDHeaderVersion},
 		{ID: "H07", Name: "differencing, parent elsewhere", Build: vhdDifferencing("W2ku", "/etc/passwd", nil), Kind: external, Field: `"passwd"`, Off: -1, Check: Sound},
 		{ID: "H07", Name: "differencing, parent beside", Build: vhdDifferencing("W2ru", `.\base.vhd`, nil), Kind: external, Field: `"base.vhd"`, Off: -1, Check: Sound},
