@@ -148,7 +148,7 @@ func findFooter(src diskimage.Source, salvage bool) (*footers, error) {
 	}
 	var front []byte
 	atFront := nothing
-	if tailOff >= footerLen {
+	if size > footerLen { // a file that was cut early may have less than both
 		front = make([]byte, footerLen)
 		if err := readFull(src, front, 0, "footer copy"); err != nil {
 			return nil, err
