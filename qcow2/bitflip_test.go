@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/internal/peer"
@@ -215,7 +216,7 @@ func requireClean(t *testing.T, image, base []byte) {
 }
 
 // guestOf returns what a conversion would read, or the error that it gives.
-func guestOf(t *testing.T, file []byte, files *opener) ([]byte, error) {
+func guestOf(t *testing.T, file []byte, files diskimage.Opener) ([]byte, error) {
 	t.Helper()
 	d, err := qcow2.Open(t.Context(), imagetest.Source(file), qcow2.Options{Opener: files})
 	if err != nil {

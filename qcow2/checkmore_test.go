@@ -64,7 +64,13 @@ var more = []struct {
 		m.set(0, compressed|uint64(len(m.b))+512)
 		m.refcount(5, 2)
 		m.refcount(7, 1)
-	}, 0, "compressed cluster starts behind the end of the file"},
+	}, 0, "compressed cluster is cut by the end of the file"},
+	{"compressed cut", packedImage, func(m *patient) {
+		m.set(2, m.entry(2)|3<<54) // four sectors
+		m.b = m.b[:5<<16+1024]
+		m.set(3, 0)
+		m.refcount(6, 0)
+	}, 0, "compressed cluster is cut by the end of the file"},
 	{"zero flag in version 2", recipe{opts: "compat=0.10", io: plainImage.io}, func(m *patient) { m.set(0, m.entry(0)|1) }, 0, "the zero flag, which version 2 does not have"},
 	{"zero flag without place in version 2", recipe{opts: "compat=0.10", io: plainImage.io}, func(m *patient) { m.set(20, 1) }, 0, "the zero flag, which version 2 does not have"},
 	{"COPIED of no cluster", plainImage, func(m *patient) { m.set(20, copied) }, 0, "ERROR found l2 entry with the COPIED flag and no cluster"},

@@ -175,10 +175,10 @@ func (c *checker) countCompressed(e, bitmap uint64, index int64, times uint32) b
 	if e&flagCopied != 0 {
 		c.corrupt(off, "ERROR: coffset=%#x: copied flag must never be set for compressed clusters", off)
 	}
-	// The rest of the last sector may lie behind the end of the file, the
+	// The rest of the last sector may lie behind the end of the file, its
 	// beginning may not.
-	if c.count(off, n, times, usedCompressed) && off >= c.fileSize {
-		c.corrupt(off, "ERROR: coffset=%#x: compressed cluster starts behind the end of the file", off)
+	if c.count(off, n, times, usedCompressed) && max(off, off+n-sectorSize) >= c.fileSize {
+		c.corrupt(off, "ERROR: coffset=%#x: compressed cluster is cut by the end of the file", off)
 	}
 	return true
 }

@@ -313,6 +313,9 @@ func (d *Disk) decodeCompressed(e uint64, pl place) (mapping, error) {
 	// Its end is known to the sector only, and the last sector of the file may
 	// be short.
 	end := host&^(sectorSize-1) + int64(e>>shift+1)*sectorSize
+	if end-sectorSize >= d.fileSize {
+		return mapping{}, d.badEntry(diskimage.ErrTruncated, pl, "the compressed cluster at %#x goes on beyond the end of the file at %#x", host, d.fileSize)
+	}
 	return mapping{state: packed, host: host, hostLen: min(end, d.fileSize) - host, cut: end > d.fileSize}, nil
 }
 
