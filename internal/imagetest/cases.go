@@ -160,13 +160,14 @@ func tableCases() []Case {
 		{ID: "Q41", Name: "data in the refcount table", Build: l2(baseRefTable | Copied), Kind: corrupt, Stage: AtRead, Field: "refcount table", Off: second, Guest: cluster, Check: Corrupt},
 		{ID: "Q41", Name: "data in a refcount block", Build: l2(baseRefBlock | Copied), Kind: corrupt, Stage: AtMap, Field: "refcount block", Off: second, Guest: cluster, Check: Corrupt},
 		{ID: "Q41", Name: "data in its own L2 table", Build: l2(baseL2 | Copied), Kind: corrupt, Stage: AtMap, Field: "l2 table", Off: second, Guest: cluster, Check: Corrupt},
-		{ID: "Q42", Name: "one cluster twice", Build: l2(baseData | Copied), Kind: corrupt, Stage: AtMap, Field: "l2 table 0: entry 1", Off: -1, Guest: cluster, Check: Corrupt},
+		{ID: "Q42", Name: "one cluster twice", Build: l2(baseData | Copied), Kind: corrupt, Stage: AtMap, Field: "l2 table 0: entry 1", Off: second, Guest: cluster, Check: Corrupt},
 		{ID: "Q44", Name: "compressed data beyond the end", Build: l2(Compressed | 1<<40), Kind: truncated, Stage: AtRead, Field: "l2 table 0: entry 1", Off: second, Guest: cluster, Check: Corrupt},
 		{ID: "Q45", Name: "compressed data random", Build: packed(bytes.Repeat([]byte{0xff, 0x5a, 0x3c}, 1000), nil), Kind: corrupt, Stage: AtRead, Field: "guest offset 0x0", Off: baseData, Check: Unsaid},
 		{ID: "Q45", Name: "compressed data cut", Build: packed(whole[:len(whole)/2], nil), Kind: corrupt, Stage: AtRead, Field: "guest offset 0x0", Off: baseData, Check: Unsaid},
 		{ID: "Q45", Name: "compressed data too short", Build: packed(short, nil), Kind: corrupt, Stage: AtRead, Field: "guest offset 0x0", Off: baseData, Check: Unsaid},
-		{ID: "Q47", Name: "8192 entries, one compressed cluster counted once", Build: bomb(1), Kind: corrupt, Stage: AtMap, Field: "", Off: -1, Check: Corrupt},
-		{ID: "Q47", Name: "8192 entries, one compressed cluster counted as often", Build: bomb(8192), Kind: diskimage.ErrLimit, Stage: AtMap, Field: "", Off: -1, Check: Unsaid},
+		{ID: "Q47", Name: "8192 entries, one compressed cluster counted once", Build: bomb(1, 1), Kind: corrupt, Stage: AtMap, Field: "l2 table 0: entry 2050", Off: baseL2 + 2050*8, Check: Corrupt},
+		{ID: "Q47", Name: "8192 entries, one compressed cluster counted as often", Build: bomb(8192, 1), Kind: diskimage.ErrLimit, Stage: AtMap, Field: "l2 table 0: entry 2050", Off: baseL2 + 2050*8, Check: Sound},
+		{ID: "Q47", Name: "128 L1 entries, one L2 table, one compressed cluster, all counted", Build: bomb(128*8192, 128), Kind: diskimage.ErrLimit, Stage: AtMap, Field: "l2 table 0: entry 16", Off: baseL2 + 16*8, Check: Sound},
 		{ID: "Q49", Name: "64 TiB of holes", Build: func() []byte { return QCOW2{Size: 64 << 40}.Build().Bytes }, Check: Sound},
 		{ID: "Q50", Name: "zero flag in version 2", Build: of(func(q *QCOW2) {
 			q.Version = 2
@@ -187,17 +188,23 @@ func tableCases() []Case {
 	}
 }
 
-// bomb returns a Build of 512 MiB of data in one compressed cluster of the
-// given refcount.
-func bomb(refcount uint64) Build {
+// bomb returns a Build of a disk whose data is all in one compressed cluster of
+// the given refcount: 512 MiB for each of the L1 entries, which name one table.
+func bomb(refcount uint64, tables int64) Build {
 	return func() []byte {
-		q := QCOW2{Size: 512 << 20, Clusters: []Cluster{{Kind: Packed, Data: bytes.Repeat([]byte{'x'}, cluster)}}}
+		q := QCOW2{Size: tables * 512 << 20, RefcountOrder: 5, Clusters: []Cluster{{Kind: Packed, Data: bytes.Repeat([]byte{'x'}, cluster)}}}
 		m := q.Build()
 		e := m.Get64(m.L2Entry(0))
 		for i := range int64(8192) {
 			m.SetL2(i, e)
 		}
 		m.SetRefcount(baseData/cluster, refcount)
+		if tables > 1 {
+			for i := range tables {
+				m.SetL1(i, baseL2)
+			}
+			m.SetRefcount(baseL2/cluster, uint64(tables))
+		}
 		return m.Bytes
 	}
 }
