@@ -88,9 +88,6 @@ func TestCheckCases(t *testing.T) {
 func TestCheckShapes(t *testing.T) {
 	disktest.Alone(t)
 	for name, v := range imagetest.VMDKShapes() {
-		if v.Grain > 128 && (disktest.Race || testing.Short()) {
-			continue // 12 MiB to compress
-		}
 		t.Run(name, func(t *testing.T) {
 			m := v.Build()
 			r, lines, err := check(t, m.Bytes, vmdk.CheckOptions{Data: true})

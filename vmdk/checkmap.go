@@ -20,7 +20,8 @@ import (
 //
 // The error names the table, the entry and its guest offset. How long a
 // compressed grain is only the grain tells: that it is whole and the one that
-// is meant is found out when it is read, by its marker and its checksum.
+// is meant is found out when it is read, by its marker and its checksum; only of
+// the one that lies behind all others the marker is looked at here.
 //
 // What the format says twice is compared. A redundant grain table, or a
 // directory's entry, that cannot be right is a note: the other one is read. Two
@@ -49,7 +50,8 @@ func (s *sparse) checkMap() error {
 	if err := s.compareTables(); err != nil {
 		return err
 	}
-	return eachStretch(claimStretch, func(c *claims) error {
+	var last packedGrain
+	err := eachStretch(claimStretch, func(c *claims) error {
 		// The tables first, so that a grain that lies in one is the grain's fault.
 		if err := s.eachTable(func(t *grainTable) error { return s.claimTable(t, c) }); err != nil {
 			return err
@@ -60,8 +62,29 @@ func (s *sparse) checkMap() error {
 		if err := s.checkFront(c.used, c.first, c.end); err != nil {
 			return err
 		}
-		return s.eachTable(func(t *grainTable) error { return s.claimGrains(t, c) })
+		return s.eachTable(func(t *grainTable) error { return s.claimGrains(t, c, &last) })
 	})
+	if err != nil {
+		return err
+	}
+	return s.checkLast(last)
+}
+
+// A packedGrain is a compressed grain's place.
+type packedGrain struct{ host, guest int64 }
+
+// checkLast checks the marker of the compressed grain that lies behind all
+// others: where a file was cut off it is the one that is not whole.
+func (s *sparse) checkLast(last packedGrain) error {
+	if last.host == 0 || !s.h.markers() {
+		return nil
+	}
+	var b [markerLen]byte
+	if err := readFull(s.src, b[:], last.host, "grain marker"); err != nil {
+		return err
+	}
+	_, err := s.units.storedSize(decodeMarker(b[:]), last.guest, mapping{host: last.host})
+	return err
 }
 
 // eachTable calls f for each grain table that is used.
@@ -174,7 +197,9 @@ func (s *sparse) checkMarker(off int64, kind uint32, field string) error {
 	return s.h.checkMarkerVal(m, off, field)
 }
 
-func (s *sparse) claimGrains(t *grainTable, c *claims) error {
+// claimGrains claims the grains of a table, and keeps which compressed one lies
+// behind all others.
+func (s *sparse) claimGrains(t *grainTable, c *claims, last *packedGrain) error {
 	n := min(numGTEsPerGT, s.h.grains()-t.index*numGTEsPerGT)
 	for i := range n {
 		e := t.entry(i)
@@ -187,6 +212,8 @@ func (s *sparse) claimGrains(t *grainTable, c *claims) error {
 		off, length := int64(e)*sectorSize, int64(grainMarkerLen+minStreamLen)
 		if !s.h.compressed() {
 			length = s.visible(t, i)
+		} else if off > last.host {
+			*last = packedGrain{off, t.index<<s.spanBits + i<<s.grainBits}
 		}
 		if end := off + length; end > s.fileSize {
 			return s.badEntry(diskimage.ErrTruncated, t, i, "the grain at %#x ends at %#x, the file at %#x", off, end, s.fileSize)

@@ -15,6 +15,60 @@ import (
 	"github.com/diskimage-go/diskimage/internal/disktest"
 )
 
+// shown returns where an extent has data, and the data, read as a conversion
+// does.
+func (x *esxExtent) shown() (all []byte, err error) {
+	p, _, err := x.open()
+	if err != nil {
+		return nil, err
+	}
+	if p.size() != x.sectors*sectorSize {
+		return nil, errors.New("the line of the descriptor says another size")
+	}
+	if err := p.checkMap(); err != nil {
+		return nil, err
+	}
+	for e, err := range diskimage.Extents(partDisk{p}, 0, p.size()) {
+		if err != nil {
+			return nil, err
+		}
+		if !e.IsZero() {
+			got := make([]byte, e.Len)
+			if n, err := (partDisk{p}).ReadAt(got, e.Off); n < len(got) {
+				return nil, err
+			}
+			all = append(binary.LittleEndian.AppendUint64(all, uint64(e.Off)), got...)
+		}
+	}
+	return all, nil
+}
+
+// TestESXTruncated cuts extents at every sector and beside it, as TestTruncated
+// does.
+func TestESXTruncated(t *testing.T) {
+	for name, x := range map[string]*esxExtent{
+		"cowd": {kind: kindVMFSSparse, sectors: 5000, grain: 4, grains: []esxGrain{{3, 0, noise(3, 4*sectorSize)}, {1249, 0, noise(4, 4*sectorSize)}}},
+		"se":   {kind: kindSESparse, sectors: 5000, grains: []esxGrain{{3, seStateAllocated, noise(3, 8*sectorSize)}, {624, seStateAllocated, noise(4, 8*sectorSize)}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			whole := x.build().file
+			_, err := x.shown()
+			require.NoError(t, err)
+			for n := range len(whole) {
+				if at := n % sectorSize; at > 1 && at != sectorSize-1 {
+					continue
+				}
+				x.file = whole[:n:n]
+				p, _, err := x.open()
+				if err == nil {
+					err = p.checkMap()
+				}
+				require.Error(t, err, "cut at %#x of %#x", n, len(whole))
+			}
+		})
+	}
+}
+
 // TestESXBitFlips flips each bit of headers, directories and tables, as
 // TestBitFlips does. What is listed are grains that become zeros: bits 60 and 61
 // of an entry, of which both say that it is allocated, and one alone that it was
@@ -46,33 +100,7 @@ func TestESXBitFlips(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := c.x.file
-			// read returns where data is, and the data.
-			read := func() (all []byte, err error) {
-				p, _, err := c.x.open()
-				if err != nil {
-					return nil, err
-				}
-				if p.size() != c.x.sectors*sectorSize {
-					return nil, errors.New("the line of the descriptor says another size")
-				}
-				if err := p.checkMap(); err != nil {
-					return nil, err
-				}
-				for e, err := range diskimage.Extents(partDisk{p}, 0, p.size()) {
-					if err != nil {
-						return nil, err
-					}
-					if !e.IsZero() {
-						got := make([]byte, e.Len)
-						if n, err := (partDisk{p}).ReadAt(got, e.Off); n < len(got) {
-							return nil, err
-						}
-						all = append(binary.LittleEndian.AppendUint64(all, uint64(e.Off)), got...)
-					}
-				}
-				return all, nil
-			}
-			want, err := read()
+			want, err := c.x.shown()
 			require.NoError(t, err)
 			require.NotEmpty(t, want)
 			var changed []string
@@ -80,7 +108,7 @@ func TestESXBitFlips(t *testing.T) {
 				for bit := range p.n * 8 {
 					at, mask := p.off+bit/8, byte(1)<<(bit%8)
 					b[at] ^= mask
-					if got, err := read(); err == nil && !bytes.Equal(got, want) {
+					if got, err := c.x.shown(); err == nil && !bytes.Equal(got, want) {
 						changed = append(changed, fmt.Sprintf("%s %d bit %d", p.name, bit/8, bit%8))
 						if qemu, err := exec.LookPath("qemu-img"); err == nil && os.Getenv("DISKIMAGE_PEERS") != "no" {
 							out, err := exec.Command(qemu, "check", c.x.write(t, t.TempDir())).CombinedOutput()

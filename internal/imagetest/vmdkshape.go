@@ -9,7 +9,7 @@ import (
 // VMDKShapes returns sound sparse extents of every layout, by name: grains of
 // several sizes, of every kind, a table that is missing where the layout
 // allows that, and a capacity that is no multiple of the grain. They are small:
-// 40 MiB of guest data at most, mostly holes.
+// some MiB of guest data at most, mostly holes.
 func VMDKShapes() map[string]VMDK {
 	all := map[string]VMDK{}
 	for name, v := range map[string]VMDK{
@@ -24,7 +24,7 @@ func VMDKShapes() map[string]VMDK {
 			v.Grain = grain
 			rnd := rand.New(rand.NewPCG(uint64(grain), uint64(len(name))))
 			v.Grains = nil
-			for range 24 {
+			for range min(24, 8192/grain) {
 				v.Grains = append(v.Grains, v.anyGrain(rnd))
 			}
 			if grain < 128 { // a table's worth of hole and more, and something behind it
