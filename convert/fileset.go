@@ -78,9 +78,7 @@ func (s setCreator) Create(name string) (diskimage.Output, error) { return s.Set
 // A meteredCreator meters the files that another Creator makes.
 type meteredCreator struct {
 	diskimage.Creator
-	sync, readable bool
-	allowed        *allowance
-	files          map[string]*meter
+	written *written
 }
 
 func (c *meteredCreator) Create(name string) (diskimage.Output, error) {
@@ -88,11 +86,12 @@ func (c *meteredCreator) Create(name string) (diskimage.Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := out.(io.ReaderAt); !ok && c.readable {
+	main := c.written.meter
+	if _, ok := out.(io.ReaderAt); !ok && main.seals != nil {
 		return nil, errUnreadable
 	}
-	m := &meter{out: out, sync: c.sync, allowed: c.allowed}
-	c.files[name] = m
+	m := &meter{out: out, sync: main.sync, allowed: main.allowed, seals: main.seals}
+	c.written.files[name] = m
 	return m.asOutput(), nil
 }
 
@@ -112,6 +111,16 @@ func (w *written) bytes() int64 {
 	return n
 }
 
+// unbroken returns an error unless what the files were closed with is in them.
+func (w *written) unbroken() error {
+	for _, m := range w.files {
+		if err := w.seals.unbroken(m); err != nil {
+			return err
+		}
+	}
+	return w.seals.unbroken(w.meter)
+}
+
 // OpenDisk stands for the image below the one that was written, whatever that
 // holds: it was not converted, and is not compared.
 func (w *written) OpenDisk(context.Context, diskimage.Reference) (diskimage.VirtualDisk, error) {
@@ -123,5 +132,5 @@ func (w *written) OpenSource(_ context.Context, ref diskimage.Reference) (diskim
 	if !ok {
 		return nil, diskimage.Refuse("", ref, "it was not written")
 	}
-	return m.source(), nil
+	return m.source()
 }

@@ -29,6 +29,7 @@ type run struct {
 	done  int64
 
 	content *contentHash // of the source, if Verify
+	seals   *seals       // of the output, if Verify
 	source  int64        // guest bytes, once they are converted
 	written int64        // bytes
 	far     int64        // units moved with a window beyond strictWindow
@@ -155,6 +156,9 @@ func (r *run) convert(ctx context.Context, w diskimage.Writer) (err error) {
 	if digest != nil {
 		digest.size = r.source
 		r.rep.Digest = digest.sum()
+	}
+	if r.seals != nil {
+		r.seals.closing = true
 	}
 	if err := w.Finish(ctx); err != nil {
 		return err

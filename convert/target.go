@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"path/filepath"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/atomicfile"
+	"github.com/diskimage-go/diskimage/internal/hostfile"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/diskimage-go/diskimage/raw"
 	"github.com/diskimage-go/diskimage/vhd"
@@ -104,34 +106,44 @@ func toOutput(ctx context.Context, out diskimage.Output, disk diskimage.VirtualD
 
 // toOutput converts, and verifies if that is asked for.
 func (r *run) toOutput(ctx context.Context, out diskimage.Output, synced bool) error {
+	all, unit, err := r.write(ctx, out, synced)
+	if err != nil || !r.o.Verify {
+		return err
+	}
+	return r.verify(ctx, all, unit)
+}
+
+// write converts, and returns what was written and the writer's unit.
+func (r *run) write(ctx context.Context, out diskimage.Output, synced bool) (*written, int64, error) {
 	if r.o.Verify {
 		if _, ok := out.(io.ReaderAt); !ok {
-			return errUnreadable
+			return nil, 0, errUnreadable
 		}
 		r.content = newContentHash(r.targetSize(), chunkOf(r.stream), r.o.OnlyTop)
 	}
-	allowed := newAllowance(r.o.MaxOutputSize)
-	all := &written{meter: &meter{out: out, sync: synced, allowed: allowed}, below: nothingBelow{cid: r.o.VMDK.ParentCID}}
+	main := meter{out: out, sync: synced, allowed: newAllowance(r.o.MaxOutputSize)}
+	if r.o.Verify {
+		main.seals = &seals{seed: maphash.MakeSeed()}
+	}
+	all := &written{meter: &main, below: nothingBelow{cid: r.o.VMDK.ParentCID}}
 	if p := r.o.VHD.Parent; p != nil {
 		all.below.id = p.ID
 	}
 	o := r.o
 	if o.VMDK.Creator != nil {
 		all.files = map[string]*meter{}
-		o.VMDK.Creator = &meteredCreator{o.VMDK.Creator, synced, o.Verify, allowed, all.files}
+		o.VMDK.Creator = &meteredCreator{o.VMDK.Creator, all}
 	}
 	w, err := newWriter(all.asOutput(), r.targetSize(), o)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
+	r.seals = main.seals
 	if err := r.convert(ctx, w); err != nil {
-		return err
+		return nil, 0, err
 	}
 	r.written = all.bytes()
-	if r.o.Verify {
-		return r.verify(ctx, all, w.Unit())
-	}
-	return nil
+	return all, w.Unit(), nil
 }
 
 var errUnreadable = errors.New("convert: an output that cannot be read back cannot be verified")
@@ -178,10 +190,13 @@ type meter struct {
 	out     diskimage.Output
 	sync    bool
 	allowed *allowance
+	seals   *seals // nil: nothing will be verified
 
 	n   atomic.Int64 // bytes written
 	mu  sync.Mutex
 	end int64 // the image's length
+
+	sealed []seal
 }
 
 // asOutput returns the meter with the Output's ability to be truncated.
@@ -193,7 +208,7 @@ func (m *meter) asOutput() diskimage.Output {
 }
 
 func (m *meter) WriteAt(p []byte, off int64) (int, error) {
-	if err := m.grow(off + int64(len(p))); err != nil {
+	if err := m.begin(p, off); err != nil {
 		return 0, err
 	}
 	n, err := m.out.WriteAt(p, off)
@@ -204,10 +219,16 @@ func (m *meter) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// grow is for an image that is at least so long.
-func (m *meter) grow(end int64) error {
+// begin takes note of a write, unless it is not allowed.
+func (m *meter) begin(p []byte, off int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.seals.keep(m, p, off)
+	return m.grow(off + int64(len(p)))
+}
+
+// grow is for an image that is at least so long.
+func (m *meter) grow(end int64) error {
 	if end <= m.end {
 		return nil
 	}
@@ -228,19 +249,29 @@ func (m *meter) Sync() error {
 	return nil
 }
 
-// source returns what was written. It is not to be closed: it is the caller's.
-func (m *meter) source() diskimage.Source {
-	return diskimage.NewSource(io.NewSectionReader(m.out.(io.ReaderAt), 0, m.end), m.end)
+// source returns what was written, with its holes where it is a file. Closing
+// it does nothing: the output is the caller's.
+func (m *meter) source() (diskimage.Source, error) {
+	if f, ok := m.out.(*atomicfile.File); ok && !f.InPlace() {
+		h, err := hostfile.New(f.OS())
+		return unclosed{h}, err
+	}
+	return diskimage.NewSource(io.NewSectionReader(m.out.(io.ReaderAt), 0, m.end), m.end), nil
 }
+
+type unclosed struct{ *hostfile.File }
+
+func (unclosed) Close() error { return nil }
 
 type truncatingMeter struct{ *meter }
 
 func (m *truncatingMeter) Truncate(size int64) error {
-	if err := m.grow(size); err != nil {
-		return err
-	}
 	m.mu.Lock()
+	err := m.grow(size)
 	m.end = size
 	m.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	return m.out.(diskimage.Truncater).Truncate(size)
 }

@@ -12,12 +12,18 @@ import (
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
-// verify opens what was written as a stranger would, checks its structure and
-// compares its content with what the source gave. The source is not read
-// again.
+// verify reads back what the image was closed with, opens it as a stranger
+// would, checks its structure and compares its content with what the source
+// gave. The source is not read again.
 func (r *run) verify(ctx context.Context, out *written, unit int64) error {
 	r.phase, r.done = Verifying, 0
-	img := out.source()
+	if err := out.unbroken(); err != nil {
+		return err
+	}
+	img, err := out.source()
+	if err != nil {
+		return err
+	}
 	if err := checkStructure(ctx, img, out, r.o.Format); err != nil {
 		return fmt.Errorf("convert: the output failed its check: %w", err)
 	}
