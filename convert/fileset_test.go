@@ -199,7 +199,7 @@ func (m *memFiles) Create(name string) (diskimage.Output, error) {
 
 // A caller's own Creator gets what the files get, by any number of workers.
 func TestSetToOutput(t *testing.T) {
-	d := patchworkDisk(7, 9<<20+1000)
+	d := patchworkDisk(7, 5<<20+1000)
 	for _, kind := range setKinds {
 		o := toVMDK(kind)
 		dir := t.TempDir()

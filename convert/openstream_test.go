@@ -31,7 +31,11 @@ func TestOpenStreamShowsTheSameDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := v.Build()
-			for _, o := range []convert.Options{{}, {Format: convert.QCOW2}, {Format: convert.QCOW2, AllocateZeros: true}, {Format: convert.VMDK}} {
+			targets := []convert.Options{{}, {Format: convert.QCOW2}, {Format: convert.QCOW2, AllocateZeros: true}, {Format: convert.VMDK}}
+			if v.Grain > 128 { // 12 MiB
+				targets = targets[:2]
+			}
+			for _, o := range targets {
 				disk, err := convert.Open(ctx, imagetest.Source(m.Bytes), convert.OpenOptions{})
 				require.NoError(t, err)
 				o.Digest = true

@@ -62,7 +62,7 @@ func TestEveryWayOutGivesTheSameBytes(t *testing.T) {
 	for name, o := range targets {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for i, size := range []int64{0, 512, 9<<20 + 1000} {
+			for i, size := range []int64{0, 512, 5<<20 + 1000} {
 				if size == 0 && o.Format == VMDK {
 					continue // there are no such
 				}
@@ -248,57 +248,6 @@ func TestFailureLeavesWhatStoodThere(t *testing.T) {
 			require.ErrorIs(t, err, errNoSpace, name)
 		}
 	}
-}
-
-// A flipped bit anywhere in the output is found before the file gets its
-// name, unless it lies in padding, which no reader looks at.
-func TestVerifyFindsFlippedBits(t *testing.T) {
-	d := patchworkDisk(77, 1<<20)
-	flips := 30
-	if testing.Short() {
-		flips = 6
-	}
-	for name, o := range targets {
-		o.Verify, o.Workers = true, 1
-		var good memOutput
-		_, err := ToOutput(context.Background(), &good, d, o)
-		require.NoError(t, err)
-		found := 0
-		var meant []int // bytes that are no padding
-		for at, c := range good.data {
-			if c != 0 {
-				meant = append(meant, at)
-			}
-		}
-		for i := 0; i < len(meant); i += len(meant)/flips + 1 {
-			at := meant[i]
-			out := &flippedOutput{at: at}
-			if _, err := ToOutput(context.Background(), out, d, o); err != nil {
-				found++
-				continue
-			}
-			img, err := Open(context.Background(), diskimage.NewSource(out, out.Size()), OpenOptions{Format: o.Format, RawAnyway: true})
-			require.NoError(t, err)
-			got, err := io.ReadAll(io.NewSectionReader(img, 0, d.Size()))
-			require.NoError(t, err)
-			require.True(t, bytes.Equal(d.content, got), "%s: bit 0 of byte %d changes the disk and was not found", name, at)
-		}
-		require.Greater(t, found, flips/3, name)
-	}
-}
-
-// A flippedOutput reads back with one bit flipped.
-type flippedOutput struct {
-	memOutput
-	at int
-}
-
-func (o *flippedOutput) ReadAt(p []byte, off int64) (int, error) {
-	n, err := o.memOutput.ReadAt(p, off)
-	if i := int64(o.at) - off; i >= 0 && i < int64(n) {
-		p[i] ^= 1
-	}
-	return n, err
 }
 
 // A target larger than its source ends in zeros; a smaller one is refused.
