@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/fault"
 	"github.com/diskimage-go/diskimage/internal/holes"
 )
 
@@ -116,11 +117,10 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 	if n == len(p) { // with io.EOF or without
 		return n, end
 	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF || err == nil {
-		err = &diskimage.Error{Kind: diskimage.ErrTruncated, Format: Name, Off: d.offset + off + int64(n), Field: "data",
-			Msg: fmt.Sprintf("the file ends here, it should hold %d bytes", d.offset+d.size)}
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return n, fmt.Errorf("%s: data: reading %d bytes at %#x: %w", Name, len(p), d.offset+off, err)
 	}
-	return n, err
+	return n, fault.New(Name, diskimage.ErrTruncated, d.offset+off+int64(n), "data", "the file ends here, it should hold %d bytes", d.offset+d.size)
 }
 
 // NextExtent returns the extent that holds off, as diskimage.VirtualDisk says.
