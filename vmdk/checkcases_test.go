@@ -55,7 +55,7 @@ func TestCheckCases(t *testing.T) {
 			if c.Allow {
 				o.Opener = beside
 			}
-			limits(t, func() {
+			disktest.Bounded(t, func() {
 				r, lines, err := check(t, file, o)
 				switch c.Check {
 				case imagetest.Refused:

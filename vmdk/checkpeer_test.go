@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/internal/peer"
 	"github.com/diskimage-go/diskimage/vmdk"
@@ -114,7 +115,7 @@ func TestCheckProducts(t *testing.T) {
 		require.Empty(t, lines, name)
 	}
 	for _, name := range []string{"aws-export-header-only.vmdk", "afl9.vmdk"} {
-		limits(t, func() {
+		disktest.Bounded(t, func() {
 			_, _, err := checkFile(t, filepath.Join(samples, name))
 			require.Error(t, err)
 			t.Log(err)

@@ -64,6 +64,9 @@ const streamBuffer = 1 << 20
 // has to be a sparse extent with compressed grains and markers: any other kind
 // is ErrUnsupported, since what its tables say is needed to read it.
 //
+// Memory: a buffer of 1 MiB, or of a stored grain's largest size if that is more
+// (4 MiB), and some tens of bytes for each grain table that is not empty.
+//
 // Closing the stream closes r if it is an io.Closer. After an error r is left
 // to the caller.
 func NewStream(r io.Reader, o StreamOptions) (*Stream, error) {

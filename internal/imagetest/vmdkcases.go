@@ -161,6 +161,8 @@ func vmdkDescriptorCases() []Case {
 		{ID: "V23", Name: "fullDevice", Build: described("fullDevice", `RW 64 FLAT "/dev/sda" 0`), Kind: unsupported, Field: "fullDevice", Off: -1},
 		{ID: "V23", Name: "vmfsRDM", Build: described("vmfsRawDeviceMap", `RW 64 VMFSRDM "disk-rdm.vmdk"`), Kind: unsupported, Field: "vmfsRawDeviceMap", Off: -1},
 		{ID: "V23", Name: "vmfsRDM in a custom disk", Build: described("custom", `RW 64 VMFSRDM "disk-rdm.vmdk"`), Kind: unsupported, Field: "VMFSRDM", Off: -1},
+		{ID: "V23", Name: "COWD without its descriptor", Build: emptyCOWD, Kind: unsupported, Field: "open the descriptor", Off: 0},
+		{ID: "V23", Name: "COWD of version 3", Build: described("vmfsSparse", `RW 64 VMFSSPARSE "delta.vmdk"`), Files: map[string]Build{"delta.vmdk": Build(emptyCOWD).change(func(b []byte) { b[4] = 3 })}, Allow: true, Kind: unsupported, Field: `extent "delta.vmdk": header: version`, Off: 4},
 		{ID: "V26", Name: "100000 extents", Build: described("custom", many...), Kind: limit, Field: "10000 extents", Off: int64(strings.Index(string(described("custom", many...)()), many[0]) + 10_000*len(many[0]+"\n"))},
 		{ID: "V28", Name: "descriptor of 2 MiB", Build: func() []byte {
 			return append([]byte(flat.String()), strings.Repeat("#"+strings.Repeat(" ", 62)+"\n", 2<<20/64)...)
@@ -355,6 +357,17 @@ func exportedInOrder(order ...int) Build {
 		v.Dialect, v.Order = Exported, order
 		return v.Build().Bytes
 	}
+}
+
+// emptyCOWD builds a COWD extent of 64 sectors without grains: VMware's "Virtual
+// Disk Format 5.0", "ESX Server Sparse Extents".
+func emptyCOWD() []byte {
+	b := make([]byte, 5*sector)
+	copy(b, "COWD")
+	for i, v := range []uint32{1, 3, 64, 8, 4, 1, 5} { // version, flags, sectors, of a grain, directory, its entries, the first free sector
+		binary.LittleEndian.PutUint32(b[4+4*i:], v)
+	}
+	return b
 }
 
 func le64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
