@@ -7,10 +7,12 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/qcow2"
 	"github.com/stretchr/testify/require"
 )
@@ -319,9 +321,18 @@ type readerAt func(p []byte, off int64) (int, error)
 
 func (f readerAt) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
 
+// FuzzDetect holds that whatever a content is, Detect says one thing: a format, which
+// is the only one that may be declared, or an error.
 func FuzzDetect(f *testing.F) {
 	for _, p := range foreignFiles() {
 		f.Add(p[:min(len(p), 512)])
+	}
+	for _, c := range slices.Concat(imagetest.QCOW2Cases(), imagetest.VMDKCases(), imagetest.VHDCases(), imagetest.OVACases(), imagetest.ContentCases()) {
+		p := c.Build()
+		if middle := len(p) - prefixLen - vhdFooterLen; middle > 0 { // nobody looks at that
+			p = slices.Delete(p, prefixLen, prefixLen+middle)
+		}
+		f.Add(p)
 	}
 	f.Add([]byte(qcow2Head))
 	f.Add([]byte("# Disk DescriptorFile\nversion=1\n"))

@@ -55,7 +55,7 @@ func putFixtures(t *testing.T, root string) []fixture {
 			put(make([]byte, 64<<10), f.Dir, "canary")
 		}
 	}
-	for i, c := range slices.Concat(imagetest.QCOW2Cases(), imagetest.VMDKCases(), imagetest.VHDCases(), imagetest.OVACases()) {
+	for i, c := range slices.Concat(imagetest.QCOW2Cases(), imagetest.VMDKCases(), imagetest.VHDCases(), imagetest.OVACases(), imagetest.ContentCases()) {
 		f := add(fixture{Dir: filepath.Join(deep, strconv.Itoa(i)), Image: cmp.Or(c.File, "image"), Allow: c.Allow}, c.Build())
 		for beside, build := range c.Files {
 			f.Named = append(f.Named, beside)
