@@ -4,18 +4,27 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
+	"github.com/diskimage-go/diskimage/internal/peer"
+	"github.com/diskimage-go/diskimage/internal/zero"
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
 // smallShapes returns images of some KiB of every layout.
-func smallShapes() [][]byte {
-	var small [][]byte
+func smallShapes() []*imagetest.VMDKImage {
+	var small []*imagetest.VMDKImage
 	for _, d := range []imagetest.Dialect{imagetest.Sparse, imagetest.Exported, imagetest.FrontIndex, imagetest.QEMUStream} {
 		text := bytes.Repeat([]byte("compressible "), 300)
 		v := imagetest.VMDK{Dialect: d, Grain: 8, Sectors: 8*600 - 3, Grains: []imagetest.Grain{
@@ -23,11 +32,11 @@ func smallShapes() [][]byte {
 		}}
 		v.Grains = append(v.Grains, make([]imagetest.Grain, 595)...)
 		v.Grains = append(v.Grains, imagetest.Grain{Kind: imagetest.Plain, Data: []byte("the end")})
-		small = append(small, v.Build().Bytes)
+		small = append(small, v.Build())
 		if d == imagetest.Sparse {
 			v.Version, v.NoRGD = 2, true
 			v.Grains[1].Kind = imagetest.Zeros
-			small = append(small, v.Build().Bytes)
+			small = append(small, v.Build())
 		}
 	}
 	return small
@@ -54,12 +63,55 @@ func FuzzSparseDamage(f *testing.F) {
 		f.Add(byte(i), []byte("\x00\x00\x0d\x80\x00\x00\x00\x01"))
 	}
 	f.Fuzz(func(t *testing.T, i byte, edits []byte) {
-		b := bytes.Clone(small[int(i)%len(small)])
+		b := bytes.Clone(small[int(i)%len(small)].Bytes)
 		for ; len(edits) >= 8; edits = edits[8:] {
 			word := int64(binary.LittleEndian.Uint32(edits)) % int64(len(b)/4)
 			copy(b[word*4:], edits[4:8])
 		}
 		openWalkAndRead(t, b)
+	})
+}
+
+// FuzzSparseFields does the same to them with fields set to 0, 1, a power of two
+// or the largest number, made one larger, or given the value of another field.
+func FuzzSparseFields(f *testing.F) {
+	small := smallShapes()
+	for i := range small {
+		f.Add(byte(i), []byte("\x00\x02\x02\x0c"), true)
+		f.Add(byte(i), []byte("\x00\x11\x05\x12\x00\x09\x06\x0a"), false)
+	}
+	f.Fuzz(func(t *testing.T, i byte, edits []byte, both bool) {
+		openWalkAndRead(t, edited(small[int(i)%len(small)], edits, both))
+	})
+}
+
+// FuzzSparseAgainstPeer holds what such images read as against QEMU, but for
+// those of which the redundant directory is used, which QEMU never looks at.
+func FuzzSparseAgainstPeer(f *testing.F) {
+	peer.Find(f, "qemu-img")
+	small := smallShapes()
+	for i := range small {
+		f.Add(byte(i), []byte("\x00\x11\x00\x00"), true)
+	}
+	f.Fuzz(func(t *testing.T, i byte, edits []byte, both bool) {
+		b := edited(small[int(i)%len(small)], edits, both)
+		d, err := vmdk.Open(t.Context(), imagetest.Source(b), vmdk.Options{})
+		if err != nil || d.Size() > 8<<20 || d.CheckMap() != nil || strings.Contains(texts(d), "the redundant grain ") {
+			return
+		}
+		want := make([]byte, d.Size())
+		if _, err := d.ReadAt(want, 0); err != nil {
+			return
+		}
+		dir := t.TempDir()
+		image, raw := filepath.Join(dir, "image"), filepath.Join(dir, "raw")
+		require.NoError(t, os.WriteFile(image, b, 0o600))
+		if _, code := peer.Try(t, "qemu-img", "convert", "-f", "vmdk", "-O", "raw", image, raw); code != 0 {
+			return
+		}
+		got, err := os.ReadFile(raw)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(want, got), "%s", texts(d))
 	})
 }
 
@@ -80,6 +132,7 @@ func openWalkAndRead(t *testing.T, b []byte) {
 		}
 		if !salvage {
 			agree(t, b, mapErr)
+			sameFromAnywhere(t, b, d)
 			sameAsStream(t, b, d)
 		}
 		d.Info()
@@ -95,6 +148,55 @@ func agree(t *testing.T, b []byte, mapErr error) {
 	}
 	if mapErr != nil && r.Corruptions+r.CheckErrors == 0 {
 		t.Fatalf("Check does not find what CheckMap refuses: %v", mapErr)
+	}
+}
+
+// sameFromAnywhere holds ReadAt, in pieces from anywhere, and NextExtent from
+// anywhere, against a walk along the disk: what is plain lies in the file where
+// the walk has it, and what is not data is zeros.
+func sameFromAnywhere(t *testing.T, b []byte, d *vmdk.Disk) {
+	var all []diskimage.Extent
+	for off := int64(0); off < d.Size() && len(all) < 3000; off = all[len(all)-1].End() {
+		e, err := d.NextExtent(off)
+		if err != nil {
+			break
+		}
+		all = append(all, e)
+	}
+	rnd := rand.New(rand.NewPCG(uint64(len(b)), uint64(crc32.ChecksumIEEE(b))))
+	for range min(20, 4*len(all)) {
+		i := rnd.IntN(len(all))
+		off := all[i].Off + rnd.Int64N(all[i].Len)
+		e, err := d.NextExtent(off)
+		require.NoError(t, err)
+		require.NoError(t, disktest.Check(e, off, d.Size()))
+		n := min(e.Len, all[i].End()-off)
+		if whole := all[i]; whole.Stored == diskimage.Plain { // else it is of one unit, wherever it is asked for
+			require.Equal(t, whole.Clip(off, n), e.Clip(off, n))
+		} else {
+			require.Equal(t, whole.Host, e.Host)
+		}
+		got := bytes.Repeat([]byte{0xa5}, rnd.IntN(20_000))
+		read, err := d.ReadAt(got, off)
+		for _, e := range all[i:] {
+			if e = e.Clip(max(e.Off, off), off+int64(read)-max(e.Off, off)); e.Len <= 0 {
+				break
+			}
+			piece := got[e.Off-off:][:e.Len]
+			switch {
+			case e.IsZero():
+				require.True(t, zero.Is(piece), "%+v", e)
+			case e.Stored == diskimage.Plain:
+				require.True(t, bytes.Equal(b[e.Host:][:e.Len], piece), "%+v", e)
+			default:
+				again := make([]byte, e.Len)
+				_, err := d.ReadAt(again, e.Off)
+				require.True(t, (err == nil || err == io.EOF) && bytes.Equal(again, piece), "%+v", e)
+			}
+		}
+		if read < len(got) && off+int64(read) < d.Size() {
+			require.Error(t, err)
+		}
 	}
 }
 
