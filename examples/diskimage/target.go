@@ -25,7 +25,7 @@ func checkTarget(name string, force bool, reads []fs.FileInfo) error {
 		return about(name, err)
 	}
 	for _, r := range reads {
-		if os.SameFile(info, r) {
+		if hostfile.SameFile(info, r) {
 			return fmt.Errorf("%s: is the file %s, which is read", name, r.Name())
 		}
 	}
