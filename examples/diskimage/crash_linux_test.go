@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,14 +32,14 @@ func TestStoppedAtAnyStep(t *testing.T) {
 					continue
 				}
 				s.set(old)
-				steps, said, code := trace(t, s.dir, s.argv(), func(int) bool { return false })
+				steps, said, code := trace(t, s.dir, s.argv(), untilDone, 0)
 				require.Zero(t, code, said)
 				require.Equal(t, after, s.judge(old, "not killed"))
 				moments := map[moment]int{}
 				for _, k := range stops(len(steps), all) {
 					s.set(old)
 					where := fmt.Sprintf("%s, killed before step %d of %d, %v", kind.name, k+1, len(steps), steps[k])
-					taken, _, code := trace(t, s.dir, s.argv(), func(n int) bool { return n == k })
+					taken, _, code := trace(t, s.dir, s.argv(), k, syscall.SIGKILL)
 					require.Equal(t, -1, code, where)
 					require.Equal(t, k, len(taken), where)
 					moments[s.judge(old, where)]++

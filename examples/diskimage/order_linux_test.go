@@ -23,7 +23,7 @@ func TestOrderOfSteps(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			s := newScene(t, kind, 1, source, oldSource)
 			s.set(true)
-			steps, said, code := trace(t, s.dir, s.argv(), func(int) bool { return false })
+			steps, said, code := trace(t, s.dir, s.argv(), untilDone, 0)
 			require.Zero(t, code, said)
 			var names []string
 			for i, at := range steps {

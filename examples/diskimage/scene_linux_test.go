@@ -59,6 +59,16 @@ var targetKinds = []targetKind{
 	{name: "vhd fixed", args: "-O vpc -o subformat=fixed", last: atEnd},
 }
 
+// convert returns the words of a conversion to this kind of target, over
+// whatever is there.
+func (k targetKind) convert(source, target string, more ...string) []string {
+	args := append([]string{"convert", "-f", "raw"}, strings.Fields(k.args)...)
+	if k.set {
+		args = append(args, "--force")
+	}
+	return append(append(args, more...), source, target)
+}
+
 // leftover is how a file looks that a command which died leaves behind.
 var leftover = regexp.MustCompile(`^\.(target.*)\.diskimage-[0-9a-f]{8}\.tmp$`)
 
@@ -116,11 +126,8 @@ func newScene(t *testing.T, kind targetKind, workers int, source, oldSource stri
 
 // argv is the command.
 func (s *scene) argv(more ...string) []string {
-	argv := append([]string{commandPath(s.t), "convert", "-f", "raw", "-m", strconv.Itoa(s.workers)}, strings.Fields(s.kind.args)...)
-	if s.kind.set {
-		argv = append(argv, "--force")
-	}
-	return append(append(argv, more...), s.source, "target")
+	more = append(more, "-m", strconv.Itoa(s.workers))
+	return append([]string{commandPath(s.t)}, s.kind.convert(s.source, "target", more...)...)
 }
 
 // command is a run of the command.
@@ -303,4 +310,14 @@ func sources(t *testing.T, dataSize int) (source, old string) {
 		require.NoError(t, f.Truncate(2<<30+64<<20>>i)) // or descriptors were the same
 	}
 	return names[0], names[1]
+}
+
+// folder returns the current folder, without links.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(".")
+	require.NoError(t, err)
+	dir, err = filepath.Abs(dir)
+	require.NoError(t, err)
+	return dir
 }

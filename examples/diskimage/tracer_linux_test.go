@@ -46,6 +46,9 @@ const (
 	atRemoveDir    = 0x200
 )
 
+// untilDone is no step's number.
+const untilDone = -1
+
 // A tracer runs a command and stops it before each of its steps.
 type tracer struct {
 	t      *testing.T
@@ -60,10 +63,10 @@ var errNoTrace = errors.New("processes cannot be traced here")
 
 // trace runs a command in the folder dir and returns its steps there, all
 // threads' in the order in which they were begun, what it said and its exit
-// code. Where stop is true of a number of steps, the command is killed instead
-// of taking the one after, and the exit code is -1. A test is skipped where
-// tracing is refused.
-func trace(t *testing.T, dir string, argv []string, stop func(steps int) bool) (steps []step, said string, code int) {
+// code, -1 if a signal killed it. Before it takes step number k, counted from 0,
+// it is sent the signal sig, which SIGKILL keeps it from. A test is skipped
+// where tracing is refused.
+func trace(t *testing.T, dir string, argv []string, k int, sig syscall.Signal) (steps []step, said string, code int) {
 	t.Helper()
 	// All requests must come from the thread that began; it ends with them, as
 	// nobody unlocks it.
@@ -77,7 +80,7 @@ func trace(t *testing.T, dir string, argv []string, stop func(steps int) bool) (
 	go func() {
 		runtime.LockOSThread()
 		var o outcome
-		o.said, o.code, o.err = tr.run(argv, stop)
+		o.said, o.code, o.err = tr.run(argv, k, sig)
 		done <- o
 	}()
 	o := <-done
@@ -88,7 +91,7 @@ func trace(t *testing.T, dir string, argv []string, stop func(steps int) bool) (
 	return tr.steps, o.said, o.code
 }
 
-func (tr *tracer) run(argv []string, stop func(int) bool) (said string, code int, err error) {
+func (tr *tracer) run(argv []string, k int, sig syscall.Signal) (said string, code int, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return "", 0, err
@@ -112,7 +115,7 @@ func (tr *tracer) run(argv []string, stop func(int) bool) (said string, code int
 	}
 	late := time.AfterFunc(time.Minute, func() { syscall.Kill(tr.pid, syscall.SIGKILL) })
 	defer late.Stop()
-	if code, err = tr.loop(stop); err != nil {
+	if code, err = tr.loop(k, sig); err != nil {
 		return "", 0, err
 	}
 	if _, err := out.Seek(0, io.SeekStart); err != nil {
@@ -124,7 +127,7 @@ func (tr *tracer) run(argv []string, stop func(int) bool) (said string, code int
 
 // loop goes from stop to stop until the process is gone, and returns its exit
 // code.
-func (tr *tracer) loop(stop func(int) bool) (int, error) {
+func (tr *tracer) loop(k int, sig syscall.Signal) (int, error) {
 	var status syscall.WaitStatus
 	if _, err := syscall.Wait4(tr.pid, &status, 0, nil); err != nil {
 		return 0, err
@@ -163,11 +166,12 @@ func (tr *tracer) loop(stop func(int) bool) (int, error) {
 			if err != nil {
 				return 0, err
 			}
-			if ok && stop(len(tr.steps)) {
-				if err := syscall.Kill(tr.pid, syscall.SIGKILL); err != nil {
+			if ok && len(tr.steps) == k {
+				if err := syscall.Kill(tr.pid, sig); err != nil {
 					return 0, err
 				}
-			} else if ok {
+			}
+			if ok && (len(tr.steps) != k || sig != syscall.SIGKILL) {
 				tr.steps = append(tr.steps, s)
 			}
 		case at == syscall.SIGTRAP && status.TrapCause() > 0: // a new thread
