@@ -95,7 +95,7 @@ type CheckResult struct {
 //
 // What is wrong with the tables is reported and counted, and is no error. An
 // error means that there is no result: src is no VMDK image, or one that Open
-// refuses, or ctx was cancelled.
+// refuses, or ctx was cancelled. src stays open.
 //
 // qemu-img check finds entries that point behind the end of the file and
 // nothing else of all this.
@@ -110,7 +110,7 @@ func Check(ctx context.Context, src diskimage.Source, o CheckOptions) (*CheckRes
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close()
+	defer d.closeOpened() // src is the caller's
 	c := &checker{ctx: ctx, decode: o.Data, report: o.Report}
 	for i := range d.parts {
 		if err := c.checkPart(&d.parts[i]); err != nil {

@@ -49,6 +49,18 @@ func TestHostilePackages(t *testing.T) {
 	}
 }
 
+// TestCheckPackage checks disks of each format where there are digests to be
+// held against what was checked.
+func TestCheckPackage(t *testing.T) {
+	inFolder(t)
+	write(t, "disk.raw", diskBytes(1<<20))
+	for format, uri := range map[string]string{"qcow2": imagetest.URIQCOW2, "vmdk": imagetest.URIStream, "vpc": "http://technet.microsoft.com/en-us/library/bb676673.aspx"} {
+		succeed(t, "convert", "-O", format, "disk.raw", "disk")
+		write(t, "x.ova", imagetest.OVA{Digest: "SHA256", Disks: []imagetest.PackedDisk{{Name: "disk", Data: contents(t, "disk"), URI: uri, Capacity: 1 << 20}}}.Build())
+		require.Contains(t, succeed(t, "check", "x.ova"), "No errors were found on the image.", format)
+	}
+}
+
 func TestDiskOfPackage(t *testing.T) {
 	inFolder(t)
 	first, second := diskBytes(1<<20), diskBytes(3<<20)
