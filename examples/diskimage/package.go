@@ -80,7 +80,7 @@ func (in *input) openEnclosed(ctx context.Context, s *session, name string) (str
 	}
 	o, err := in.openOptions(name)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, couldNotOpen(name, err)
 	}
 	o.Snapshot = in.snapshot
 	what, err := convert.Wrapped(src, o)
