@@ -111,15 +111,10 @@ func (in *input) check(ctx context.Context, s *session, name string) (*checkup, 
 		img.Close()
 	}
 	var result *checkup
-	switch format {
-	case convert.QCOW2:
-		result, err = checkQCOW2(ctx, s, src)
-	case convert.VMDK:
-		result, err = in.checkVMDK(ctx, s, src, name)
-	case convert.OVA:
+	if format == convert.OVA {
 		result, err = in.checkPackage(ctx, s, src)
-	case convert.VHD:
-		result, err = in.checkVHD(ctx, s, src, name)
+	} else {
+		result, err = in.checkFile(ctx, s, format, src, name)
 	}
 	if err != nil {
 		return nil, couldNotOpen(name, err)
@@ -130,16 +125,8 @@ func (in *input) check(ctx context.Context, s *session, name string) (*checkup, 
 // finding prints one finding.
 func (s *session) finding(text string) { fmt.Fprintln(s.stderr, oneLine(text)) }
 
-func checkQCOW2(ctx context.Context, s *session, src diskimage.Source) (*checkup, error) {
-	r, err := qcow2.Check(ctx, src, qcow2.CheckOptions{Report: func(f qcow2.Finding) { s.finding(f.Text) }})
-	if err != nil {
-		return nil, err
-	}
-	return &checkup{qcow2.Name, r.ImageEndOffset, r.TotalClusters, r.AllocatedClusters, r.FragmentedClusters, r.CompressedClusters,
-		r.Leaks, r.Corruptions, r.CheckErrors}, nil
-}
-
-func (in *input) checkVMDK(ctx context.Context, s *session, src diskimage.Source, name string) (*checkup, error) {
+// checkFile checks an image that may name others.
+func (in *input) checkFile(ctx context.Context, s *session, format convert.Format, src diskimage.Source, name string) (*checkup, error) {
 	opener, err := in.external.opener(name)
 	if err != nil {
 		return nil, err
@@ -147,30 +134,34 @@ func (in *input) checkVMDK(ctx context.Context, s *session, src diskimage.Source
 	if c, ok := opener.(io.Closer); ok {
 		defer c.Close()
 	}
-	return checkVMDK(ctx, s, src, name, opener)
+	return checkImage(ctx, s, format, src, name, opener)
 }
 
-func checkVMDK(ctx context.Context, s *session, src diskimage.Source, name string, opener diskimage.Opener) (*checkup, error) {
-	r, err := vmdk.Check(ctx, src, vmdk.CheckOptions{Name: name, Opener: opener, Report: func(f vmdk.Finding) { s.finding(f.Text) }})
-	if err != nil {
-		return nil, err
+// checkImage checks an image, if there is anything to be checked in its format,
+// and else returns nil.
+func checkImage(ctx context.Context, s *session, format convert.Format, src diskimage.Source, name string, opener diskimage.Opener) (*checkup, error) {
+	switch format {
+	case convert.QCOW2:
+		r, err := qcow2.Check(ctx, src, qcow2.CheckOptions{Report: func(f qcow2.Finding) { s.finding(f.Text) }})
+		if err != nil {
+			return nil, err
+		}
+		return &checkup{qcow2.Name, r.ImageEndOffset, r.TotalClusters, r.AllocatedClusters, r.FragmentedClusters, r.CompressedClusters,
+			r.Leaks, r.Corruptions, r.CheckErrors}, nil
+	case convert.VMDK:
+		r, err := vmdk.Check(ctx, src, vmdk.CheckOptions{Name: name, Opener: opener, Report: func(f vmdk.Finding) { s.finding(f.Text) }})
+		if err != nil {
+			return nil, err
+		}
+		return &checkup{format: vmdk.Name, leaks: r.Leaks, corruptions: r.Corruptions, checkErrors: r.CheckErrors}, nil
+	case convert.VHD:
+		r, err := vhd.Check(ctx, src, vhd.CheckOptions{Name: name, Opener: opener, Report: func(f vhd.Finding) { s.finding(f.Text) }})
+		if err != nil {
+			return nil, err
+		}
+		return &checkup{vhd.Name, r.ImageEndOffset, r.Blocks, r.Allocated, r.Fragmented, 0, r.Leaks, r.Corruptions, r.CheckErrors}, nil
 	}
-	return &checkup{format: vmdk.Name, leaks: r.Leaks, corruptions: r.Corruptions, checkErrors: r.CheckErrors}, nil
-}
-
-func (in *input) checkVHD(ctx context.Context, s *session, src diskimage.Source, name string) (*checkup, error) {
-	opener, err := in.external.opener(name)
-	if err != nil {
-		return nil, err
-	}
-	if c, ok := opener.(io.Closer); ok {
-		defer c.Close()
-	}
-	r, err := vhd.Check(ctx, src, vhd.CheckOptions{Name: name, Opener: opener, Report: func(f vhd.Finding) { s.finding(f.Text) }})
-	if err != nil {
-		return nil, err
-	}
-	return &checkup{vhd.Name, r.ImageEndOffset, r.Blocks, r.Allocated, r.Fragmented, 0, r.Leaks, r.Corruptions, r.CheckErrors}, nil
+	return nil, nil
 }
 
 // object returns the result as the reference orders it, which leaves counters

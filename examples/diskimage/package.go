@@ -145,13 +145,7 @@ func (in *input) checkPackage(ctx context.Context, s *session, src diskimage.Sou
 		return nil, err
 	}
 	defer file.Close()
-	var result *checkup
-	switch o.Format {
-	case convert.QCOW2:
-		result, err = checkQCOW2(ctx, s, file)
-	case convert.VMDK:
-		result, err = checkVMDK(ctx, s, file, o.Name, o.Opener)
-	}
+	result, err := checkImage(ctx, s, o.Format, file, o.Name, o.Opener)
 	if err != nil {
 		return nil, fmt.Errorf("ova: member %s: %w", diskimage.Quote(o.Name), err)
 	}
