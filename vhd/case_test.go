@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,14 +17,18 @@ import (
 
 // TestHostileInput reads every row of the list of hostile input: what is
 // refused, where, and with what words; that opening, walking, reading, CheckMap
-// and Check agree; and that none of it takes memory.
+// and Check agree; and that none of it takes memory or long.
 func TestHostileInput(t *testing.T) {
 	for _, c := range imagetest.VHDCases() {
 		t.Run(c.ID+" "+c.Name, func(t *testing.T) {
 			file := c.Build()
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
+			start := time.Now()
 			verdict(t, c, imagetest.Source(file))
+			if took := time.Since(start); !disktest.Race {
+				require.Less(t, took, 2*time.Second)
+			}
 			runtime.ReadMemStats(&after)
 			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
 		})

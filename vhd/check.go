@@ -156,13 +156,13 @@ func (c *checker) run() error {
 	}
 	c.res.ImageEndOffset = at
 	for i, b := range blocks {
-		if gap := b.start - at; gap >= length {
+		if gap := b.start() - at; gap >= length {
 			c.find(FindingLeak, at, "Leaked %d bytes at %#x: nothing names them", gap, at)
 		}
-		if i > 0 && blocks[i-1].block > b.block {
+		if i > 0 && blocks[i-1].block() > b.block() {
 			c.res.Fragmented++
 		}
-		at = max(at, b.start+length)
+		at = max(at, b.start()+length)
 		if err := c.ctx.Err(); err != nil {
 			return context.Cause(c.ctx)
 		}
@@ -179,7 +179,7 @@ func (c *checker) run() error {
 // its bitmap. In a differencing disk anything may be there, as long as there is
 // a bit that is set: whoever reads one has to go by the bitmap.
 func (c *checker) checkBitmap(b placed) {
-	bits, err := c.bitmaps.get(c.Disk, b.block, b.start)
+	bits, err := c.bitmaps.get(c.Disk, b.block(), b.start())
 	if err != nil {
 		c.failed(err)
 		return
@@ -191,7 +191,7 @@ func (c *checker) checkBitmap(b placed) {
 	for sector := int64(0); sector < bits.sectors; {
 		set, n := bits.run(sector)
 		if !set {
-			found, err := c.dataSectors(b.start+c.bitmapBytes+sector*sectorSize, n*sectorSize)
+			found, err := c.dataSectors(b.start()+c.bitmapBytes+sector*sectorSize, n*sectorSize)
 			if err != nil {
 				c.failed(err)
 				return
@@ -201,6 +201,6 @@ func (c *checker) checkBitmap(b placed) {
 		sector += n
 	}
 	if hidden > 0 {
-		c.find(FindingCorruption, b.start, "ERROR block %d: %d sectors hold data that the sector bitmap at %#x hides", b.block, hidden, b.start)
+		c.find(FindingCorruption, b.start(), "ERROR block %d: %d sectors hold data that the sector bitmap at %#x hides", b.block(), hidden, b.start())
 	}
 }

@@ -86,7 +86,7 @@ var (
 
 // Open opens a VHD image and shows its disk: fixed, dynamic or differencing. It
 // reads the footer and its copy, the dynamic disk header and the block
-// allocation table (at most 32 MiB); sector bitmaps are read when they are
+// allocation table (at most 16 MiB); sector bitmaps are read when they are
 // needed. The context bounds the opening, not the disk's life.
 //
 // The parent of a differencing disk is opened by o.Opener only, by the first of

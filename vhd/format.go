@@ -99,8 +99,8 @@ const (
 const (
 	unusedEntry = 0xffffffff
 
-	// maxTableEntries is what is kept of a block allocation table: 32 MiB. It is
-	// eight times what 2040 GiB need in blocks of 2 MiB; a table that outgrows
-	// it is one of blocks too small for the disk.
-	maxTableEntries = 8 << 20
+	// maxTableEntries is what is kept of a block allocation table: 16 MiB. That
+	// is enough for 2040 GiB in blocks of 512 KiB, the smallest that products
+	// make; a table that outgrows it is one of blocks too small for the disk.
+	maxTableEntries = 4 << 20
 )

@@ -179,7 +179,7 @@ func TestWriterOptions(t *testing.T) {
 		"negative size":        {WriterOptions{Size: -1}, diskimage.ErrUnsupported},
 		"too large":            {WriterOptions{Size: MaxSize + 1}, diskimage.ErrLimit},
 		"far too large":        {WriterOptions{Size: math.MaxInt64}, diskimage.ErrLimit},
-		"too many blocks":      {WriterOptions{Size: 32<<30 + 512, BlockSize: 4096}, diskimage.ErrLimit},
+		"too many blocks":      {WriterOptions{Size: 16<<30 + 512, BlockSize: 4096}, diskimage.ErrLimit},
 		"type":                 {WriterOptions{Type: 5}, diskimage.ErrUnsupported},
 		"block size":           {WriterOptions{BlockSize: 3 << 20}, diskimage.ErrUnsupported},
 		"large blocks":         {WriterOptions{BlockSize: 4 << 20}, diskimage.ErrUnsupported},
