@@ -19,6 +19,7 @@ import (
 // scripts/crash.sh.)
 func TestStoppedAtAnyStep(t *testing.T) {
 	disktest.Alone(t) // the others are processes
+	t.Parallel()
 	all := os.Getenv(envEvery) == "1"
 	source, oldSource := sources(t, 1<<20)
 	for _, kind := range targetKinds {

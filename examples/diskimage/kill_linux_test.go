@@ -21,6 +21,7 @@ import (
 // times: scripts/kill.sh.)
 func TestKilledAtAnyTime(t *testing.T) {
 	disktest.Alone(t) // the others are processes
+	t.Parallel()
 	rounds, data := len(targetKinds), 1<<20
 	if n := os.Getenv(envRounds); n != "" {
 		var err error

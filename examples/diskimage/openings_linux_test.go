@@ -32,6 +32,7 @@ var runtimeFiles = regexp.MustCompile(`^(/sys/kernel/mm/transparent_hugepage/hpa
 // could be opened; nothing is connected to and no program started.
 func TestOpensNothingElse(t *testing.T) {
 	disktest.Alone(t) // another process
+	t.Parallel()
 	strace := peer.Find(t, "strace")
 	root, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)

@@ -18,6 +18,7 @@ import (
 // is done. What makes a file an image is written last.
 func TestOrderOfSteps(t *testing.T) {
 	disktest.Alone(t) // the others are processes
+	t.Parallel()
 	source, oldSource := sources(t, 256<<10)
 	for _, kind := range targetKinds {
 		t.Run(kind.name, func(t *testing.T) {
