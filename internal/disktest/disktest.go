@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"sync"
 	"testing"
 
 	"github.com/diskimage-go/diskimage"
@@ -28,7 +27,7 @@ func Conform(t testing.TB, d diskimage.VirtualDisk, want []byte) {
 	checkStored(t, d, all, want)
 	checkReads(t, d, want)
 	checkEnds(t, d)
-	checkConcurrent(t, d, want)
+	checkConcurrent(t, d, all, want)
 }
 
 // ConformHost is Conform, and fails t unless all data that is said to lie
@@ -237,44 +236,6 @@ func checkEnds(t testing.TB, d diskimage.VirtualDisk) {
 		require.Zero(t, n)
 		require.NoError(t, err, "ReadAt of nothing")
 	}
-}
-
-// checkConcurrent: readers and planners at once see what one alone sees.
-func checkConcurrent(t testing.TB, d diskimage.VirtualDisk, want []byte) {
-	t.Helper()
-	if len(want) == 0 {
-		return
-	}
-	var wg sync.WaitGroup
-	for g := range 8 {
-		wg.Go(func() {
-			rnd := rand.New(rand.NewPCG(uint64(g), 4))
-			p := make([]byte, 100_000)
-			for range 60 {
-				off := rnd.IntN(len(want))
-				n := min(1+rnd.IntN(len(p)), len(want)-off)
-				got, err := d.ReadAt(p[:n], int64(off))
-				if got < n || err != nil && err != io.EOF {
-					t.Errorf("concurrent ReadAt of %d bytes at %d: %d, %v", n, off, got, err)
-					return
-				}
-				if !bytes.Equal(p[:n], want[off:off+n]) {
-					t.Errorf("concurrent ReadAt of %d bytes at %d: other bytes", n, off)
-					return
-				}
-				e, err := d.NextExtent(int64(off))
-				if err == nil {
-					err = Check(e, int64(off), d.Size())
-				}
-				if err != nil {
-					t.Errorf("concurrent NextExtent(%d): %v", off, err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	require.False(t, t.Failed(), "concurrent use")
 }
 
 // requireEqual says where the first difference is instead of printing both.
