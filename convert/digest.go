@@ -2,6 +2,7 @@ package convert
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"hash"
 	"hash/maphash"
 	"sync/atomic"
@@ -113,35 +114,32 @@ func (c *contentHash) like() *contentHash {
 
 // add takes a batch whose Buf is whole.
 func (c *contentHash) add(b *diskimage.Batch, unit int64) {
-	var h maphash.Hash
-	h.SetSeed(c.seed)
 	var sum uint64
 	for at := int64(0); at < b.Len; at += c.chunk {
 		chunk := b.Buf[at : at+c.chunk]
 		if !zero.Is(chunk) {
-			sum += hashAt(&h, 0, b.Off+at, chunk)
+			sum += c.hash(0, b.Off+at, chunk)
 		}
 	}
 	for _, blk := range b.Blocks {
 		for off := blk.Off; c.said && off < blk.Off+blk.Len; off += unit {
 			if blk.Kind == diskimage.Zero || zero.Is(b.Buf[off-b.Off:off-b.Off+unit]) {
-				sum += hashAt(&h, 1, off, nil)
+				sum += c.hash(1, off, nil)
 			}
 		}
 	}
 	c.sums[min(b.Off/c.region, int64(len(c.sums)-1))].Add(sum)
 }
 
-func hashAt(h *maphash.Hash, mark byte, off int64, p []byte) uint64 {
-	h.Reset()
-	var head [9]byte
-	head[0] = mark
-	for i := range 8 {
-		head[1+i] = byte(off >> (8 * i))
-	}
-	h.Write(head[:])
-	h.Write(p)
-	return h.Sum64()
+// hash returns what is summed up of the guest bytes p at off, in two steps:
+// over all of p in one call, which is several times as fast as by a
+// [maphash.Hash].
+func (c *contentHash) hash(mark byte, off int64, p []byte) uint64 {
+	var b [17]byte
+	b[0] = mark
+	binary.LittleEndian.PutUint64(b[1:], uint64(off))
+	binary.LittleEndian.PutUint64(b[9:], maphash.Bytes(c.seed, p))
+	return maphash.Bytes(c.seed, b[:])
 }
 
 // differs returns the first region whose content differs from o's.
