@@ -171,6 +171,7 @@ func TestMapRules(t *testing.T) {
 		{"a grain beyond the end", twoTables(), func(m *imagetest.VMDKImage) { m.SetGTE(1, 1<<31) }, truncated, "grain table 0: entry 1", false},
 		{"a grain cut off", twoTables(), func(m *imagetest.VMDKImage) { m.SetGTE(1, uint32(len(m.Bytes)/512-1)) }, truncated, "grain table 0: entry 1", false},
 		{"a grain in the metadata", twoTables(), func(m *imagetest.VMDKImage) { m.SetGTE(1, uint32(m.GTs[0]/512)) }, corrupt, "grain table 0: entry 1", false},
+		{"a grain in a redundant table", twoTables(), func(m *imagetest.VMDKImage) { m.Put64(imagetest.VMDKOverHead, 0); m.SetGTE(1, 24) }, corrupt, "grain table 0: entry 1", true},
 		{"a grain of zeros that may not be", twoTables(), func(m *imagetest.VMDKImage) { m.SetGTE(1, 1) }, corrupt, "grain table 0: entry 1", false},
 		{"a grain twice", twoTables(), func(m *imagetest.VMDKImage) { m.SetGTE(1024, m.Get32(m.GTE(0))) }, corrupt, "grain table 2: entry 0", true},
 		{"two grains in part", twoTables(), func(m *imagetest.VMDKImage) { m.SetGTE(1024, m.Get32(m.GTE(0))+1) }, corrupt, "grain table 2: entry 0", true},
