@@ -75,15 +75,18 @@ func (s *Stream) NextBlock(buf []byte) (diskimage.Block, error) {
 		return diskimage.Block{}, s.err
 	}
 	if len(buf) == 0 {
-		return diskimage.Block{}, errors.New("vhd: a block cannot be read into an empty buffer")
+		return diskimage.Block{}, errors.New("vpc: a block cannot be read into an empty buffer")
 	}
 	buf = buf[:min(len(buf), diskimage.BatchSize)]
 	ahead, err := s.r.Peek(len(buf) + footerLen)
 	switch {
 	case err == nil:
+		if s.off == 0 {
+			s.front = bytes.Clone(ahead[:footerLen])
+		}
 		ahead = ahead[:len(buf)]
 	case err != io.EOF:
-		s.err = fmt.Errorf("vhd: reading the input at %d: %w", s.off+int64(len(ahead)), err)
+		s.err = fmt.Errorf("vpc: reading the input at %d: %w", s.off+int64(len(ahead)), err)
 		return diskimage.Block{}, s.err
 	case s.size < 0:
 		if s.err = s.end(ahead); s.err != nil {
@@ -98,9 +101,6 @@ func (s *Stream) NextBlock(buf []byte) (diskimage.Block, error) {
 		return diskimage.Block{}, s.err
 	}
 	n := copy(buf, ahead)
-	if s.off == 0 {
-		s.front = bytes.Clone(buf[:min(n, footerLen)])
-	}
 	b := diskimage.Block{Off: s.off, Len: int64(n), Data: buf[:n]}
 	if _, err := s.r.Discard(n); err != nil {
 		return diskimage.Block{}, err // there are so many, they were seen
@@ -169,5 +169,5 @@ func (f *endedFile) ReadAt(p []byte, off int64) (int, error) {
 	case off+int64(len(p)) <= int64(len(f.front)):
 		return copy(p, f.front[off:]), nil
 	}
-	return 0, fmt.Errorf("vhd: %d bytes at %#x have passed", len(p), off)
+	return 0, fmt.Errorf("vpc: %d bytes at %#x have passed", len(p), off)
 }
