@@ -238,3 +238,32 @@ func TestSalvagedVHD(t *testing.T) {
 	require.True(t, bytes.Equal(want, out.data))
 	require.Len(t, rep.Notes, 2)
 }
+
+// An untouched is an Output that nobody may write to.
+type untouched struct{ t *testing.T }
+
+func (o untouched) WriteAt(p []byte, off int64) (int, error) {
+	o.t.Errorf("%d bytes are written at %d", len(p), off)
+	return len(p), nil
+}
+
+// TestCutVHDWritesNothing holds that images that were cut, at any sector, are
+// refused before anything is written.
+func TestCutVHDWritesNothing(t *testing.T) {
+	for _, file := range [][]byte{imagetest.VHDBase().Bytes, imagetest.VHD{Size: 8192, Fixed: bytes.Repeat([]byte{7}, 8192)}.Build().Bytes} {
+		for n := 0; n < len(file); n += 512 {
+			d, err := Open(t.Context(), source(file[:n]), OpenOptions{Format: VHD})
+			if err == nil {
+				_, err = ToOutput(t.Context(), untouched{t}, d, Options{Format: Raw})
+			}
+			require.Error(t, err, "cut to %d", n)
+		}
+		// And with the footer, if what was cut off lies before it.
+		short := slices.Concat(file[:len(file)-4096-512], file[len(file)-512:])
+		d, err := Open(t.Context(), source(short), OpenOptions{})
+		if err == nil {
+			_, err = ToOutput(t.Context(), untouched{t}, d, Options{Format: Raw})
+		}
+		require.ErrorIs(t, err, diskimage.ErrTruncated)
+	}
+}

@@ -148,6 +148,7 @@ func (f flipped) stretches() []stretch {
 // disk, but for the changes that are listed. Check finds what converting
 // refuses.
 func TestBitFlips(t *testing.T) {
+	disktest.Alone(t)
 	opener := files{"base.vhd": imagetest.VHDBase().Bytes}
 	for name, f := range flippedImages(t) {
 		t.Run(name, func(t *testing.T) {
