@@ -147,3 +147,11 @@ func (h *header) bitmapEntries(b Bitmap) int64 {
 	}
 	return int64(up(up(up(h.size, uint64(b.Granularity)), 8), uint64(h.clusterSize())))
 }
+
+// placed reports whether a bitmap's table is where and as large as it may be,
+// below 2^63.
+func (h *header) placed(b Bitmap) bool {
+	const most = 1<<63 - 1 - 1<<35 // 2^32 entries
+	off := b.tableOffset
+	return off != 0 && off&uint64(h.clusterSize()-1) == 0 && off <= most && int64(b.tableEntries) == h.bitmapEntries(b)
+}

@@ -72,10 +72,11 @@ type CheckResult struct {
 // What the format leaves to the reader is judged as qemu-img check judges it,
 // except that these are corruptions too: metadata used twice although its
 // refcount says so, a cluster used plain and compressed, a zero flag in version
-// 2, the zero flag in extended L2 entries, the COPIED flag of nothing, data and tables that the end of the file cuts, guest
-// data at another offset of the data file, invalid bitmaps, and the corrupt bit
-// where nothing else is wrong. L2 tables and refcount blocks that do not start
-// at a cluster are reported and not read.
+// 2, the zero flag in extended L2 entries, the COPIED flag of nothing, data and
+// tables that the end of the file cuts, guest data at another offset of the data
+// file, invalid bitmaps, and the corrupt bit where nothing else is wrong. L2
+// tables and refcount blocks that do not start at a cluster, and L1 and bitmap
+// tables that overlap others, are reported and not read.
 //
 // Memory: 64 MiB for counters at most, the refcount table and one L1 table. An
 // image in which more than 16 Mi host clusters are in use is walked several

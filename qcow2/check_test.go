@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 )
 
 // setRefcount sets the refcount of a cluster that the first block counts, of
@@ -42,7 +43,7 @@ func (m *patient) setRefcount(c, v uint64) {
 // TestCheckOptions asks qemu-img's opinion on sound images of many kinds, and
 // on the same with a refcount that is wrong.
 func TestCheckOptions(t *testing.T) {
-	dir := t.TempDir()
+	disktest.Alone(t)
 	const io = "write 0 300k;write -z 64k 64k;write 1M 70k;write -c 2M 64k;discard 1M 16k;write 4095k 1k"
 	for _, opts := range []string{
 		"cluster_size=512,refcount_bits=64", "cluster_size=512,refcount_bits=1", "cluster_size=1k,refcount_bits=2",
@@ -52,6 +53,8 @@ func TestCheckOptions(t *testing.T) {
 		"preallocation=metadata", "cluster_size=4k,preallocation=full",
 	} {
 		t.Run(opts, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
 			r := recipe{opts: opts, size: "5M", io: io}
 			if strings.Contains(opts, "preallocation") {
 				r.io = "write 0 300k;write -z 64k 64k"
@@ -93,6 +96,7 @@ func TestCheckOptions(t *testing.T) {
 // TestCheckRandomDamage changes metadata at random. What qemu-img finds corrupt
 // we do, and what it finds clean we find clean, or say more.
 func TestCheckRandomDamage(t *testing.T) {
+	disktest.Alone(t)
 	dir := t.TempDir()
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, r := range []recipe{
@@ -150,6 +154,7 @@ func TestCheckRandomDamage(t *testing.T) {
 // TestCheckWindows checks with room for few counters: what is found must not
 // depend on it.
 func TestCheckWindows(t *testing.T) {
+	disktest.Alone(t)
 	dir := t.TempDir()
 	m := &patient{recipe{
 		opts: "cluster_size=512", size: "2M", io: "write 0 1500k;write -c 1536k 64k", snap: "s1 s2", later: "write 256k 512k", bitmaps: 1,

@@ -2,6 +2,7 @@ package qcow2
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/diskimage-go/diskimage"
 )
@@ -24,19 +25,35 @@ func (c *checker) countBitmaps() error {
 	if c.h.validateBitmaps() == nil {
 		c.count(int64(c.h.bitmapsExt.dirOffset), int64(c.h.bitmapsExt.dirSize), 1, usedMeta)
 	}
+	var spans []span
 	for _, b := range bitmaps {
-		if err := c.countBitmap(b); err != nil {
+		if c.h.placed(b) {
+			spans = append(spans, span{int64(b.tableOffset), int64(b.tableEntries) * 8})
+		}
+	}
+	apart := make(map[span]int)
+	for _, s := range disjoint(spans, math.MaxInt64) {
+		apart[s] = 1
+	}
+	for _, b := range bitmaps {
+		if err := c.countBitmap(b, apart); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *checker) countBitmap(b Bitmap) error {
+// countBitmap counts the table and clusters of a bitmap, if its table is one of
+// those that are apart from each other; each of those once.
+func (c *checker) countBitmap(b Bitmap, apart map[span]int) error {
 	off, n := b.tableOffset, int64(b.tableEntries)*8
-	if off == 0 || off&uint64(c.h.clusterSize()-1) != 0 || off > 1<<63-1-1<<35 || int64(b.tableEntries) != c.h.bitmapEntries(b) {
+	if !c.h.placed(b) {
 		c.corrupt(b.off, "ERROR bitmap %s: table of %d entries at %#x: %d entries at the start of a cluster are right",
 			diskimage.Quote(b.Name), b.tableEntries, off, c.h.bitmapEntries(b))
+		return nil
+	}
+	if apart[span{int64(off), n}]--; apart[span{int64(off), n}] < 0 {
+		c.corrupt(int64(off), "ERROR bitmap %s: its table overlaps another's", diskimage.Quote(b.Name))
 		return nil
 	}
 	if !c.count(int64(off), n, 1, usedMeta) {
@@ -48,6 +65,9 @@ func (c *checker) countBitmap(b Bitmap) error {
 			return err
 		}
 		buf = buf[:min(int64(len(buf)), n-at)]
+		if inHole(c.walk.src, int64(off)+at, int64(len(buf))) {
+			continue
+		}
 		if err := readFull(c.walk.src, buf, int64(off)+at, "bitmap table"); err != nil {
 			if int64(off)+n > c.fileSize {
 				c.corrupt(int64(off), "ERROR bitmap %s: %s", diskimage.Quote(b.Name), err)

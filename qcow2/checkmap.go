@@ -161,7 +161,7 @@ func (m *mapCheck) eachTable(f func(index, off int64, times uint32) error) error
 type hostUse struct {
 	place
 	host, n int64
-	used    tally // 0: the place is only kept
+	used    tally
 	times   uint32
 }
 
@@ -184,10 +184,10 @@ func (m *mapCheck) eachEntry(f func(u *hostUse) error) error {
 			file = m.h.hasDataFile()
 			// Only the active tables' COPIED flags are kept, and of those only
 			// where the table is the disk's alone.
-			plain = [2]tally{usedData, usedData}
+			uncopied tally
 		)
 		if m.active() && m.l1.entry(index)&flagCopied != 0 {
-			plain[0] |= usedUncopied
+			uncopied = usedUncopied
 		}
 		for at := 0; at < len(l2); at += entry {
 			e := binary.BigEndian.Uint64(l2[at:])
@@ -198,19 +198,19 @@ func (m *mapCheck) eachEntry(f func(u *hostUse) error) error {
 			use.guest = (index<<m.h.l2Bits() + use.l2Index) << m.clusterBits
 			host := int64(e & l2OffsetMask)
 			if !extended && e&special == 0 && host != 0 && !file && max(host+m.clusterSize-m.dataSize, use.guest-full) <= 0 {
-				use.host, use.n, use.used = host, m.clusterSize, plain[e>>63]
+				use.host, use.n, use.used = host, m.clusterSize, usedData
+				if e&flagCopied == 0 {
+					use.used |= uncopied
+				}
 			} else {
 				var bitmap uint64
 				if extended {
 					bitmap = binary.BigEndian.Uint64(l2[at+8:])
 				}
-				if ok, err := m.examine(e, bitmap, &use); err != nil {
+				if ok, err := m.examine(e, bitmap, uncopied, &use); err != nil {
 					return err
 				} else if !ok {
 					continue
-				}
-				if use.used == usedData {
-					use.used = plain[e>>63]
 				}
 			}
 			if err := f(&use); err != nil {
@@ -222,8 +222,9 @@ func (m *mapCheck) eachEntry(f func(u *hostUse) error) error {
 }
 
 // examine checks an entry by the rules of reading it, and fills in what it
-// uses of the image file. It reports whether that is anything.
-func (m *mapCheck) examine(e, bitmap uint64, use *hostUse) (bool, error) {
+// uses of the image file, with uncopied if that is data without the COPIED flag.
+// It reports whether it uses anything.
+func (m *mapCheck) examine(e, bitmap uint64, uncopied tally, use *hostUse) (bool, error) {
 	var (
 		got mapping
 		err error
@@ -240,12 +241,14 @@ func (m *mapCheck) examine(e, bitmap uint64, use *hostUse) (bool, error) {
 		use.host, use.n, use.used = got.host, got.hostLen, usedCompressed
 		return true, nil
 	}
-	use.host, use.n, use.used = got.host, m.clusterSize, 0
+	use.host, use.n, use.used = got.host, m.clusterSize, usedData
 	n := visible(m.h, m.size, use.guest, bitmap)
 	if got.state != plain || n == 0 { // a place that is kept, and not read
 		return !m.h.hasDataFile(), nil
 	}
-	use.used = usedData
+	if e&flagCopied == 0 {
+		use.used |= uncopied
+	}
 	if m.data != nil || !m.h.hasDataFile() {
 		if end := got.host + n; end > m.dataSize {
 			return false, m.badEntry(diskimage.ErrTruncated, use.place, "the data at %#x ends at %#x, the file that holds it at %#x", got.host, end, m.dataSize)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 )
 
 // Where things lie in fullImage(2).
@@ -50,7 +51,8 @@ var mapCases = []struct {
 	{"L2 entry unaligned", func(m *patient) { m.flip(m.at(7), 512) }, diskimage.ErrCorrupt, "l2 table 0: entry 7 at 0x40038: guest offset 0x70000"},
 	{"L2 entry outside", func(m *patient) { m.set(7, 1<<50) }, diskimage.ErrTruncated, "l2 table 0: entry 7 at 0x40038: guest offset 0x70000"},
 	{"L2 entry partly outside", func(m *patient) { m.set(7, fullSize) }, diskimage.ErrTruncated, "l2 table 0: entry 7 at 0x40038: guest offset 0x70000"},
-	{"zero cluster outside", func(m *patient) { m.set(7, fullSize|1) }, "", ""},
+	{"zero cluster outside", func(m *patient) { m.set(7, fullSize|1) }, diskimage.ErrCorrupt, "l2 table 0: entry 7 at 0x40038: guest offset 0x70000: the host cluster at 0x40060000 is in use"},
+	{"zero cluster twice", func(m *patient) { m.set(7, m.entry(3)|1); m.set(3, m.entry(7)) }, diskimage.ErrCorrupt, "used 2 times"},
 	{"compressed outside", func(m *patient) { m.set(7, compressed|1<<50) }, diskimage.ErrTruncated, "l2 table 0: entry 7"},
 
 	{"data in a refcount block", func(m *patient) { m.set(7, fullBlock) }, diskimage.ErrCorrupt, "entry 7 at 0x40038: guest offset 0x70000: the data at 0x30000 lies in a refcount block"},
@@ -142,6 +144,7 @@ var mapCases = []struct {
 }
 
 func TestCheckMap(t *testing.T) {
+	disktest.Alone(t)
 	full := fullImage(2)
 	for _, c := range mapCases {
 		t.Run(c.name, func(t *testing.T) {
@@ -193,7 +196,8 @@ func TestCheckMapEnd(t *testing.T) {
 
 // TestCheckHostile asks that images which claim much cost little.
 func TestCheckHostile(t *testing.T) {
-	const l1Size = 1 << 19
+	disktest.Alone(t)
+	const l1Size = 1 << 18
 	l1At := func(m *patient, entry func(i uint64) uint64) {
 		m.set64(offL1Offset, 1<<20)
 		m.set32(offL1Size, l1Size)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/internal/peer"
 )
@@ -87,6 +88,7 @@ var more = []struct {
 	{"refcount block unaligned", plainImage, func(m *patient) { m.flip(m.reftable(), 512) }, 1, "ERROR refcount block 0 is not cluster aligned; refcount table entry corrupted"},
 	{"bitmap directory broken", mappedImage, func(m *patient) { m.b[m.bitmapDir()+16] = 2 }, 1, "ERROR qcow2: bitmap directory: entry 0"},
 	{"bitmap table too short", mappedImage, func(m *patient) { m.set32(m.bitmapDir()+8, 2) }, 1, "1 entries at the start of a cluster are right"},
+	{"bitmap tables overlap", mappedImage, func(m *patient) { m.set64(m.bitmapDir()+32, m.u64(m.bitmapDir())) }, 2, "its table overlaps another's"},
 	{"bitmap table entry invalid", mappedImage, func(m *patient) { m.flip(m.u64(m.bitmapDir()), 2) }, 1, "0002 is invalid"},
 	{"bitmap extension broken", mappedImage, func(m *patient) { m.set32(m.extension(extBitmaps), 0) }, 1, "ERROR qcow2: bitmaps extension: nb_bitmaps"},
 }
@@ -94,6 +96,7 @@ var more = []struct {
 // TestCheckSaysMore holds Check to what it promises beyond qemu-img, and
 // qemu-img to saying less, so that the list stays true.
 func TestCheckSaysMore(t *testing.T) {
+	disktest.Alone(t)
 	dir := t.TempDir()
 	baked := make(bakery)
 	for _, c := range more {
@@ -117,6 +120,7 @@ func TestCheckSaysMore(t *testing.T) {
 // TestCheckLUKS counts an encryption header, which qemu-img checks with the
 // key only.
 func TestCheckLUKS(t *testing.T) {
+	disktest.Alone(t)
 	if testing.Short() {
 		t.Skip("qemu-img takes seconds to make a key")
 	}
@@ -146,9 +150,10 @@ func TestCheckLUKS(t *testing.T) {
 // TestCheckMapDense asks that no honest image is over the limit: the densest
 // there is, in which all clusters are of one byte.
 func TestCheckMapDense(t *testing.T) {
+	disktest.Alone(t)
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "a.raw")
-	require.NoError(t, os.WriteFile(raw, bytes.Repeat([]byte{0x55}, 2<<20), 0o666))
+	require.NoError(t, os.WriteFile(raw, bytes.Repeat([]byte{0x55}, 1<<20), 0o666))
 	for _, opts := range []string{"cluster_size=512", "cluster_size=4k", "cluster_size=2M", "cluster_size=512,compression_type=zstd", "cluster_size=4k,compression_type=zstd", "cluster_size=64k,compression_type=zstd"} {
 		name := filepath.Join(dir, "a.qcow2")
 		peer.Run(t, "qemu-img", "convert", "-c", "-W", "-O", "qcow2", "-o", opts, raw, name)

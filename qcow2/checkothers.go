@@ -17,13 +17,13 @@ const (
 type span struct{ off, n int64 }
 
 // disjoint returns the spans of all that overlap none before them, as many as
-// maxOtherBytes hold. Tables that overlap are damaged, and walking them all
+// are of so many bytes. Tables that overlap are damaged, and walking them all
 // would take time out of proportion to the file.
-func disjoint(all []span) []span {
-	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.off, b.off) })
+func disjoint(all []span, most int64) []span {
+	slices.SortFunc(all, func(a, b span) int { return cmp.Or(cmp.Compare(a.off, b.off), cmp.Compare(a.n, b.n)) })
 	var end, total int64
 	return slices.DeleteFunc(all, func(s span) bool {
-		if s.off < end || total+s.n > maxOtherBytes {
+		if s.off < end || s.n > most-total {
 			return true
 		}
 		end = s.off + s.n
@@ -50,7 +50,7 @@ func (m *mapCheck) otherTables() []span {
 			all = append(all, span{int64(s.l1Offset), int64(s.l1Size) * 8})
 		}
 	}
-	return disjoint(all)
+	return disjoint(all, maxOtherBytes)
 }
 
 // countOthers counts what the image's other L1 tables refer to. What is wrong
@@ -125,12 +125,11 @@ func (m *mapCheck) markBitmaps() error {
 	m.mark(int64(m.h.bitmapsExt.dirOffset), int64(m.h.bitmapsExt.dirSize), usedMeta)
 	var tables []span
 	for _, b := range m.bitmaps {
-		off, n := b.tableOffset, int64(b.tableEntries)*8
-		if off != 0 && off&uint64(m.clusterSize-1) == 0 && n == m.h.bitmapEntries(b)*8 && off <= uint64(max(0, m.fileSize-n)) {
-			tables = append(tables, span{int64(off), n})
+		if s := (span{int64(b.tableOffset), int64(b.tableEntries) * 8}); m.h.placed(b) && s.off <= m.fileSize-s.n {
+			tables = append(tables, s)
 		}
 	}
-	for _, s := range disjoint(tables) {
+	for _, s := range disjoint(tables, maxOtherBytes) {
 		m.mark(s.off, s.n, usedMeta)
 		err := m.eachNumber(s, "bitmap table", func(e uint64) error {
 			if off := int64(e & bitmapTableOffsetMask); e&bitmapTableReservedMask == 0 && off != 0 && off < m.fileSize {

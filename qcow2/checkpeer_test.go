@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/peer"
 )
 
@@ -44,7 +45,7 @@ func (r recipe) bake(t testing.TB, dir string) []byte {
 		if cmds == "" {
 			return
 		}
-		args := []string{"-f", "qcow2"}
+		args := []string{"-f", "qcow2", "-t", "unsafe"}
 		for _, c := range strings.Split(cmds, ";") {
 			args = append(args, "-c", c)
 		}
@@ -310,6 +311,7 @@ var damages = []struct {
 // TestCheckAsPeer asks that our counters and our words for damaged images are
 // those of qemu-img.
 func TestCheckAsPeer(t *testing.T) {
+	disktest.Alone(t)
 	dir := t.TempDir()
 	baked := make(bakery)
 	for _, d := range damages {

@@ -14,7 +14,7 @@ import (
 // themselves.
 func (c *checker) countAll() error {
 	c.count(0, 1, 1, usedMeta) // the header
-	c.count(int64(c.h.l1Offset), int64(len(c.active)), 1, usedMeta)
+	c.count(int64(c.h.l1Offset), int64(c.h.l1Size)*8, 1, usedMeta)
 	if err := c.countTables(c.active, maps.Clone(c.shared), 1, true); err != nil {
 		return err
 	}
@@ -244,13 +244,24 @@ func (c *checker) countSnapshots() error {
 	for _, s := range snapshots {
 		same[key(s)]++
 	}
+	// And so are tables that overlap, of which the first is walked.
+	var spans []span
+	for s := range same {
+		if off, n := int64(s.l1Offset), int64(s.l1Size)*8; off >= 0 && n <= maxL1Bytes && off <= math.MaxInt64-maxL1Bytes {
+			spans = append(spans, span{off, n})
+		}
+	}
+	apart := make(map[span]bool)
+	for _, s := range disjoint(spans, math.MaxInt64) {
+		apart[s] = true
+	}
 	for _, s := range snapshots {
 		times := same[key(s)]
 		if times == 0 {
 			continue
 		}
 		same[key(s)] = 0
-		if err := c.countSnapshot(s, times); err != nil {
+		if err := c.countSnapshot(s, times, apart); err != nil {
 			return err
 		}
 	}
@@ -258,7 +269,9 @@ func (c *checker) countSnapshots() error {
 	return nil
 }
 
-func (c *checker) countSnapshot(s Snapshot, times uint32) error {
+// countSnapshot counts the tables of a snapshot, if its L1 table is one of those
+// that are apart from each other.
+func (c *checker) countSnapshot(s Snapshot, times uint32, apart map[span]bool) error {
 	damaged := func(field string, value uint64, fact string) {
 		c.corrupt(s.off, "ERROR snapshot %s (%s) %s=%#x: L1 table is %s; snapshot table entry corrupted", printable(s.ID), printable(s.Name), field, value, fact)
 	}
@@ -276,6 +289,10 @@ func (c *checker) countSnapshot(s Snapshot, times uint32) error {
 		return nil
 	}
 	off := int64(s.l1Offset)
+	if !apart[span{off, n}] {
+		damaged("l1_offset", s.l1Offset, "overlapping that of another snapshot")
+		return nil
+	}
 	if !c.count(off, n, times, usedMeta) {
 		return nil
 	}

@@ -21,12 +21,13 @@ func newMapWalk(src diskimage.Source, h *header) *mapWalk {
 	return &mapWalk{src: src, h: h, fileSize: src.Size()}
 }
 
-// readL1 reads an L1 table that lies inside the file.
+// readL1 reads an L1 table that lies inside the file; none of it if it is all
+// zeros and the source knows that.
 func (w *mapWalk) readL1(off int64, entries uint32) (l1Table, error) {
-	l1 := make(l1Table, int64(entries)*8) // at most maxL1Bytes
-	if entries == 0 {
-		return l1, nil
+	if entries == 0 || inHole(w.src, off, int64(entries)*8) {
+		return nil, nil
 	}
+	l1 := make(l1Table, int64(entries)*8) // at most maxL1Bytes
 	return l1, readFull(w.src, l1, off, "l1 table")
 }
 
@@ -103,17 +104,18 @@ func (t l1Table) shared() map[int64]uint32 {
 	}
 	slices.Sort(all)
 	var shared map[int64]uint32
-	for i := 1; i < len(all); i++ {
-		if all[i] != all[i-1] {
-			continue
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n] == all[0] {
+			n++
 		}
-		if shared == nil {
-			shared = make(map[int64]uint32)
+		if n > 1 {
+			if shared == nil {
+				shared = make(map[int64]uint32)
+			}
+			shared[all[0]] = uint32(n)
 		}
-		if shared[all[i]] == 0 {
-			shared[all[i]] = 1
-		}
-		shared[all[i]]++
+		all = all[n:]
 	}
 	return shared
 }

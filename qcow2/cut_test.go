@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/qcow2"
 )
@@ -16,6 +17,7 @@ import (
 // more than a part of the last stream's last sectors: where in them a stream
 // ends only decoding tells.
 func TestCutAnywhere(t *testing.T) {
+	disktest.Alone(t)
 	const clusterBits = 12
 	noise := packedNoise(8)
 	for i := range noise {

@@ -28,6 +28,9 @@ func openBytes(t testing.TB, b []byte, o qcow2.Options) *qcow2.Disk {
 // TestShapes reads images of every shape, with a cache of any size.
 func TestShapes(t *testing.T) {
 	for i, q := range imagetest.Shapes() {
+		if disktest.Race && i%3 != 1 {
+			continue // they take long, and all of them the same paths
+		}
 		m := q.Build()
 		d := openBytes(t, m.Bytes, qcow2.Options{CacheBytes: []int64{0, 1, 4096}[i%3]})
 		t.Run(fmt.Sprintf("v%d-%d-extended=%v", q.Version, q.ClusterBits, q.ExtendedL2), func(t *testing.T) {
@@ -39,6 +42,7 @@ func TestShapes(t *testing.T) {
 
 // TestTableRules holds the rules of L1 and L2 entries, one bit after the other.
 func TestTableRules(t *testing.T) {
+	disktest.Alone(t)
 	refused := func(t *testing.T, m *imagetest.Image, kind diskimage.ErrorKind, text string) {
 		t.Helper()
 		d := openBytes(t, m.Bytes, qcow2.Options{})

@@ -87,7 +87,7 @@ func TestWriterManyTablesWait(t *testing.T) {
 		writeAndCheck(t, o, guest)
 	}
 	// With large clusters the pieces of many batches fit one: tables of 8 MiB each.
-	guest = make([]byte, 200<<20)
+	guest = make([]byte, 100<<20)
 	for off := 0; off < len(guest); off += 8 << 20 {
 		guest[off] = 1
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 )
 
 // FuzzWriter holds every image against this package's own reader and check:
@@ -108,6 +109,7 @@ func (p *pass) WriteAt(b []byte, off int64) (int, error) {
 // What the writer holds stays within its bounds: less than two clusters of
 // streams, and few tables.
 func TestWriterBounds(t *testing.T) {
+	disktest.Alone(t)
 	for _, cluster := range []int64{4 << 10, 64 << 10, 2 << 20} {
 		w, err := NewWriter(discard{}, WriterOptions{Size: -1, ClusterSize: cluster, Compression: diskimage.Zstd})
 		require.NoError(t, err)
