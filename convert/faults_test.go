@@ -93,9 +93,12 @@ func TestFaultySources(t *testing.T) {
 	for name, file := range images(t, d) {
 		t.Run(name, func(t *testing.T) {
 			none, failed := noneLeft(t), 0
-			const places = 12
+			places := 12
+			if testing.Short() {
+				places = 4
+			}
 			for i := range places {
-				at := int64(i) * (int64(len(file)) - 1) / (places - 1)
+				at := int64(i) * (int64(len(file)) - 1) / int64(places-1)
 				for _, fault := range []string{"it cannot be read", "it has shrunk", "it is read in part"} {
 					dir := t.TempDir()
 					target := filepath.Join(dir, "target")
@@ -190,12 +193,15 @@ func (f faultyFiles) Create(string) (diskimage.Output, error) {
 
 // An output that fails in any of its calls is an error, and nobody stays.
 func TestFaultyOutputs(t *testing.T) {
-	d := patchworkDisk(53, 512<<10)
+	d, step := patchworkDisk(53, 512<<10), 1
+	if testing.Short() {
+		step = 3
+	}
 	for name, o := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			none := noneLeft(t)
 			for call, want := range map[string]error{"write": errNoSpace, "short write": io.ErrShortWrite, "sync": errInjected, "truncate": errInjected} {
-				for at := 1; ; at++ {
+				for at := 1; ; at += step {
 					o, fault := o, &outputFault{call: call, at: at}
 					o.Workers = 1 + at%2
 					if o.several() {
