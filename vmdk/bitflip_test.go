@@ -45,6 +45,7 @@ func TestBitFlips(t *testing.T) {
 	disktest.Alone(t)
 	for name, f := range flippedImages() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := f.files[f.file]
 			got, err := f.read(t)
 			require.NoError(t, err)

@@ -89,6 +89,7 @@ func TestCheckShapes(t *testing.T) {
 	disktest.Alone(t)
 	for name, v := range imagetest.VMDKShapes() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := v.Build()
 			r, lines, err := check(t, m.Bytes, vmdk.CheckOptions{Data: true})
 			require.NoError(t, err)

@@ -186,6 +186,7 @@ func TestKindsOfPeer(t *testing.T) {
 			"subformat=streamOptimized,adapter_type=lsilogic",
 		} {
 			t.Run(fmt.Sprintf("%s of %d", options, size), func(t *testing.T) {
+				t.Parallel()
 				dir := t.TempDir()
 				raw, image := filepath.Join(dir, "raw"), filepath.Join(dir, "disk.vmdk")
 				require.NoError(t, os.WriteFile(raw, disk, 0o666))
@@ -212,6 +213,7 @@ func TestKindsOfPeer(t *testing.T) {
 func TestShapes(t *testing.T) {
 	for name, v := range imagetest.VMDKShapes() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := v.Build()
 			d, err := vmdk.Open(t.Context(), imagetest.Source(m.Bytes), vmdk.Options{})
 			require.NoError(t, err)

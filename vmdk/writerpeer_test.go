@@ -29,6 +29,7 @@ func TestWriterPeers(t *testing.T) {
 		for i, size := range sizes {
 			m := []mix{mixed, allHard, allSoft, allZeros, mixed, mixed, {9, 0}, allZeros, {8, 1}}[i]
 			t.Run(fmt.Sprintf("%v/%d", kind, size), func(t *testing.T) {
+				t.Parallel()
 				guest := guestData(size, defaultGrainSize, m, 5)
 				checkWithPeers(t, build(t, WriterOptions{Subformat: kind, FileName: "image.vmdk"}, guest), guest)
 			})
