@@ -90,11 +90,11 @@ func (h *header) decodeExtensions(cluster []byte) error {
 		}
 		typ := binary.BigEndian.Uint32(cluster[off:])
 		n := int64(binary.BigEndian.Uint32(cluster[off+4:]))
-		if typ == extEnd {
-			return nil
-		}
 		if n > end-off-extHeaderLen {
 			return fail(diskimage.ErrCorrupt, off, "header extension", "type %#x with %d bytes runs over what follows at %#x", typ, n, end)
+		}
+		if typ == extEnd {
+			return nil
 		}
 		off += extHeaderLen
 		if off+n > int64(len(cluster)) {

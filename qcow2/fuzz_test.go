@@ -81,7 +81,8 @@ func FuzzAgainstPeer(f *testing.F) {
 		want, err := os.ReadFile(raw)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(want, got[:len(got)&^511])) // where it cuts the disk
-		if len(edits) < 8 && !bytes.Equal(got, m.Guest) {
+		const swap = 6 // two changes
+		if len(edits) < 8 && edits[2]%8 != swap && !bytes.Equal(got, m.Guest) {
 			requireClean(t, file, nil)
 		}
 	})

@@ -72,6 +72,7 @@ func TestHeaderRules(t *testing.T) {
 		{name: "extension runs into the backing name", q: shape{Backing: "b", Extensions: []ext{{Type: 7, Data: make([]byte, 8)}}}, change: func(m *imagetest.Image) { m.Put32(112+4, 17) }, kind: corrupt, text: "runs over"},
 		{name: "extensions without an end marker", q: shape{ClusterBits: 9, Extensions: []ext{{Type: 7, Data: make([]byte, 512-112-8)}}}},
 		{name: "last extension one byte too long", q: shape{ClusterBits: 9, Extensions: []ext{{Type: 7, Data: make([]byte, 512-112-8)}}}, change: func(m *imagetest.Image) { m.Put32(112+4, 512-112-8+1) }, kind: corrupt, text: "runs over"},
+		{name: "end marker of a great length", change: func(m *imagetest.Image) { m.Put32(112+4, 1<<30) }, kind: corrupt, text: "runs over"},
 		{name: "half an extension header before the backing name", q: shape{Backing: "b"}, change: func(m *imagetest.Image) { m.Put64(imagetest.BackingOffset, 116) }, kind: corrupt, text: "runs into"},
 		{name: "backing name of no length", change: func(m *imagetest.Image) { m.Put64(imagetest.BackingOffset, 65536) }, kind: corrupt, text: "backing_file_size"},
 		{name: "backing name of no place", change: func(m *imagetest.Image) { m.Put32(imagetest.BackingSize, 4) }, text: "4 bytes of a backing file's name"},
