@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/disktest"
 	"github.com/diskimage-go/diskimage/internal/imagetest"
 	"github.com/diskimage-go/diskimage/raw"
 )
@@ -118,6 +119,7 @@ func TestGzipBomb(t *testing.T) {
 // TestPackageMemory holds that neither the length of a package nor what its
 // descriptor says takes memory.
 func TestPackageMemory(t *testing.T) {
+	disktest.Alone(t)
 	for _, c := range imagetest.OVACases() {
 		file := c.Build()
 		var before, after runtime.MemStats
