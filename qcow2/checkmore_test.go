@@ -121,6 +121,7 @@ func TestCheckSaysMore(t *testing.T) {
 // key only.
 func TestCheckLUKS(t *testing.T) {
 	disktest.Alone(t)
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("qemu-img takes seconds to make a key")
 	}
@@ -151,6 +152,7 @@ func TestCheckLUKS(t *testing.T) {
 // there is, in which all clusters are of one byte.
 func TestCheckMapDense(t *testing.T) {
 	disktest.Alone(t)
+	t.Parallel()
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "a.raw")
 	require.NoError(t, os.WriteFile(raw, bytes.Repeat([]byte{0x55}, 1<<20), 0o666))
