@@ -55,11 +55,12 @@ func mayImport(from, to string) bool {
 		return true // an external test
 	}
 	allowed := map[string][]string{
-		".":        {},
-		"internal": {".", "internal"},
-		"format":   {".", "internal"},
-		"convert":  {".", "internal", "format"},
-		"examples": {".", "internal", "format", "convert", "examples"},
+		".":          {},
+		"internal":   {".", "internal"},
+		"format":     {".", "internal"},
+		"httpsource": {"."},
+		"convert":    {".", "internal", "format", "httpsource"},
+		"examples":   {".", "internal", "format", "httpsource", "convert", "examples"},
 	}
 	return slices.Contains(allowed[room(from)], room(to))
 }

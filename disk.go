@@ -81,7 +81,8 @@ func satAdd(a, b int64) int64 {
 // use. An *os.File is made one by package convert; anything else that can be
 // read at an offset by [NewSource].
 //
-// What else a Source can do it says by implementing [HoleMapper] or io.Closer.
+// What else a Source can do it says by implementing [HoleMapper], [Prefetcher]
+// or io.Closer.
 type Source interface {
 	io.ReaderAt
 	// Size returns the file's length.
@@ -94,6 +95,17 @@ type HoleMapper interface {
 	// NextRange returns the end (exclusive) of the range of allocated bytes,
 	// or of the hole, that off lies in. off is inside the file.
 	NextRange(off int64) (end int64, hole bool, err error)
+}
+
+// A Prefetcher is a Source whose bytes are far away, and that can have them
+// come before they are read.
+type Prefetcher interface {
+	// Prefetch says that the n bytes at off will be read, once, and after
+	// those of the calls before. It is a hint: no ReadAt returns other bytes
+	// or fails for it, it may be dropped, and what of it lies outside of the
+	// file counts for nothing. It returns without waiting for a byte, and is
+	// safe to call at any time, after Close too.
+	Prefetch(off, n int64)
 }
 
 // NewSource returns the first size bytes of r as a Source.
