@@ -149,6 +149,14 @@ type Unsorted interface {
 	AnyOrder()
 }
 
+// A Sourcer is a VirtualDisk that can hand over the files in which its extents'
+// bytes lie.
+type Sourcer interface {
+	// SourceOf returns the file in which e, which NextExtent returned, lies at
+	// e.Host, or nil if that is not known. It stays the disk's to close.
+	SourceOf(e Extent) Source
+}
+
 // A StoredReader is a VirtualDisk that can hand over a compressed extent as
 // it is stored.
 type StoredReader interface {

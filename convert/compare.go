@@ -80,7 +80,9 @@ func Compare(ctx context.Context, a, b diskimage.VirtualDisk, o CompareOptions) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := &comparer{ctx: ctx, o: o, total: max(a.Size(), b.Size())}
-	c.sides[0].d, c.sides[1].d = a, b
+	for i, d := range []diskimage.VirtualDisk{a, b} {
+		c.sides[i] = side{d: d, ahead: mapReader{disk: d, wanted: func(diskimage.Extent) bool { return true }}}
+	}
 	var workers sync.WaitGroup
 	for range o.Workers {
 		workers.Go(c.work)
@@ -125,8 +127,9 @@ type comparer struct {
 
 // A side is one disk, with the extent that the walk is in.
 type side struct {
-	d diskimage.VirtualDisk
-	e diskimage.Extent
+	d     diskimage.VirtualDisk
+	e     diskimage.Extent
+	ahead mapReader
 }
 
 type event struct {
@@ -227,10 +230,7 @@ func (s *side) at(off int64) error {
 		s.e = diskimage.Extent{Off: off, Len: 1<<63 - 1 - off, Kind: diskimage.Hole, Host: -1}
 		return nil
 	}
-	e, err := s.d.NextExtent(off)
-	if err == nil && (e.Off != off || e.Len <= 0) {
-		err = fmt.Errorf("the extent is empty or starts at %#x", e.Off)
-	}
+	e, err := s.ahead.next(off)
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}

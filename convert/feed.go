@@ -46,24 +46,29 @@ type diskFeed struct {
 	o     *Options
 	whole bool // fill Buf's gaps with zeros: a digest or a verification wants to see all of it
 
+	ahead  mapReader
 	off    int64 // plan's cursor
 	held   diskimage.Extent
 	counts struct{ data, zeros, holes int64 } // plan's
 	lost   *losses
 }
 
+// newDiskFeed returns s, ready to plan.
+func newDiskFeed(s diskFeed) *diskFeed {
+	f := &s
+	f.ahead = mapReader{disk: s.disk, wanted: f.wanted}
+	return f
+}
+
 // next returns the extent at the cursor, cut to [off, end).
 func (s *diskFeed) next(end int64) (diskimage.Extent, error) {
 	if s.held.Len == 0 || s.held.End() <= s.off {
-		e, err := s.disk.NextExtent(s.off)
+		e, err := s.ahead.next(s.off)
 		if err != nil {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
 			return e, err
-		}
-		if e.Off != s.off || e.Len <= 0 {
-			return e, fmt.Errorf("convert: the source's map is broken at %d", s.off)
 		}
 		if s.o.OnlyTop && e.Kind == diskimage.Hole && e.Depth <= 1 {
 			// No layer below was asked: these are the disk's own zeros, and

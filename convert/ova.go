@@ -156,6 +156,7 @@ type PackedFile struct {
 var (
 	_ diskimage.Attester       = (*PackedFile)(nil)
 	_ diskimage.ChangeDetector = (*PackedFile)(nil)
+	_ diskimage.Prefetcher     = (*PackedFile)(nil)
 	_ io.Closer                = (*PackedFile)(nil)
 )
 
@@ -170,6 +171,14 @@ func (s *PackedFile) Offset() int64 {
 // Attest holds the files of the package that were opened, this one among them,
 // against its manifest, if it has one.
 func (s *PackedFile) Attest(ctx context.Context) error { return s.p.Attest(ctx) }
+
+// Prefetch passes a hint on to the package's source, as [diskimage.Prefetcher]
+// has it.
+func (s *PackedFile) Prefetch(off, n int64) {
+	if s.copy == nil {
+		s.f.Prefetch(off, n)
+	}
+}
 
 // Changed asks the package's source, if it can tell, whether it has changed.
 func (s *PackedFile) Changed() error { return s.f.Changed() }

@@ -192,7 +192,7 @@ func (r *run) feed(w diskimage.Writer) (feed, func() (int64, error)) {
 		if _, ok := r.disk.(diskimage.StoredReader); !ok {
 			m.taker = nil
 		}
-		s := &diskFeed{disk: r.disk, size: r.disk.Size(), unit: w.Unit(), mover: m, o: &r.o, whole: whole, lost: &r.lost}
+		s := newDiskFeed(diskFeed{disk: r.disk, size: r.disk.Size(), unit: w.Unit(), mover: m, o: &r.o, whole: whole, lost: &r.lost})
 		return r.observed(s, w), func() (int64, error) {
 			r.rep.Data, r.rep.Zeros, r.rep.Holes = s.counts.data, s.counts.zeros, s.counts.holes
 			r.account(m)

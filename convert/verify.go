@@ -106,7 +106,7 @@ func checkStructure(ctx context.Context, img diskimage.Source, opener diskimage.
 // the source has, behind which there are zeros.
 func (r *run) contentOf(ctx context.Context, d diskimage.VirtualDisk, unit int64) (*contentHash, []byte, error) {
 	found := &contentReader{content: r.content.like(), unit: unit}
-	src := &diskFeed{disk: d, size: d.Size(), unit: unit, mover: &mover{unit: unit}, o: &Options{OnlyTop: r.o.OnlyTop}, whole: true}
+	src := newDiskFeed(diskFeed{disk: d, size: d.Size(), unit: unit, mover: &mover{unit: unit}, o: &Options{OnlyTop: r.o.OnlyTop}, whole: true})
 	var digest *guestDigest
 	if r.o.Digest {
 		digest = newGuestDigest(r.source)

@@ -246,6 +246,17 @@ func (d *Disk) Close() error {
 	return errors.Join(d.below.Close(), d.closeData(), closeAny(d.src))
 }
 
+// SourceOf returns the file of an extent, as [diskimage.Sourcer] has it.
+func (d *Disk) SourceOf(e diskimage.Extent) diskimage.Source {
+	switch {
+	case e.Depth > 0:
+		return d.below.SourceOf(e)
+	case e.File > 0:
+		return d.data
+	}
+	return d.src
+}
+
 // Changed returns an error of kind [diskimage.ErrChanged] if a file that the
 // disk reads is not what it was when it was opened, as far as that is known.
 func (d *Disk) Changed() error {

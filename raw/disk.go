@@ -37,6 +37,7 @@ type Disk struct {
 
 var (
 	_ diskimage.VirtualDisk    = (*Disk)(nil)
+	_ diskimage.Sourcer        = (*Disk)(nil)
 	_ diskimage.ChangeDetector = (*Disk)(nil)
 	_ diskimage.Attester       = (*Disk)(nil)
 	_ diskimage.Noter          = (*Disk)(nil)
@@ -79,6 +80,9 @@ func (d *Disk) Close() error {
 	}
 	return nil
 }
+
+// SourceOf returns the file of an extent, as [diskimage.Sourcer] has it.
+func (d *Disk) SourceOf(diskimage.Extent) diskimage.Source { return d.src }
 
 // Changed asks the source, if it can tell, whether it has changed.
 func (d *Disk) Changed() error {

@@ -78,6 +78,7 @@ type Disk struct {
 
 var (
 	_ diskimage.VirtualDisk    = (*Disk)(nil)
+	_ diskimage.Sourcer        = (*Disk)(nil)
 	_ diskimage.MapChecker     = (*Disk)(nil)
 	_ diskimage.Noter          = (*Disk)(nil)
 	_ diskimage.ChangeDetector = (*Disk)(nil)
@@ -287,6 +288,14 @@ func (d *Disk) Close() error {
 		err = errors.Join(err, c.Close())
 	}
 	return err
+}
+
+// SourceOf returns the file of an extent, as [diskimage.Sourcer] has it.
+func (d *Disk) SourceOf(e diskimage.Extent) diskimage.Source {
+	if e.Depth > 0 {
+		return d.parent.SourceOf(e)
+	}
+	return d.src
 }
 
 // Changed returns an error of kind [diskimage.ErrChanged] if a file that the

@@ -85,6 +85,7 @@ type diskPart struct {
 
 var (
 	_ diskimage.VirtualDisk    = (*Disk)(nil)
+	_ diskimage.Sourcer        = (*Disk)(nil)
 	_ diskimage.StoredReader   = (*Disk)(nil)
 	_ diskimage.MapChecker     = (*Disk)(nil)
 	_ diskimage.ChangeDetector = (*Disk)(nil)
@@ -219,6 +220,17 @@ func closeAny(v any) error {
 		return c.Close()
 	}
 	return nil
+}
+
+// SourceOf returns the file of an extent, as [diskimage.Sourcer] has it.
+func (d *Disk) SourceOf(e diskimage.Extent) diskimage.Source {
+	if e.Depth > 0 {
+		return d.parent.SourceOf(e)
+	}
+	if src := d.partAt(e.Off).src; src != nil {
+		return src
+	}
+	return d.src
 }
 
 // Changed returns an error of kind [diskimage.ErrChanged] if a file that the

@@ -93,6 +93,17 @@ func (b *Below) ReadStored(e diskimage.Extent, buf []byte) (diskimage.Stored, er
 	return sr.ReadStored(e, buf)
 }
 
+// SourceOf returns the file of an extent of the image below, or of one further
+// down, nil if that is not known.
+func (b *Below) SourceOf(e diskimage.Extent) diskimage.Source {
+	s, ok := b.Disk.(diskimage.Sourcer)
+	if !ok {
+		return nil
+	}
+	e.Depth--
+	return s.SourceOf(e)
+}
+
 // CheckMap checks the map of the image below, if it has one.
 func (b *Below) CheckMap() error {
 	if mc, ok := b.Disk.(diskimage.MapChecker); ok {

@@ -66,6 +66,13 @@ type File struct {
 // Offset returns where in the package the file lies.
 func (f *File) Offset() int64 { return f.off }
 
+// Prefetch passes a hint on, as [diskimage.Prefetcher] has it.
+func (f *File) Prefetch(off, n int64) {
+	if p, ok := f.p.src.(diskimage.Prefetcher); ok && off >= 0 && off < f.Size() {
+		p.Prefetch(f.off+off, min(n, f.Size()-off))
+	}
+}
+
 // Disk returns the file of a disk, as it lies in the package: compressed, if d
 // says so.
 func (p *Package) Disk(d Disk) (*File, error) {
