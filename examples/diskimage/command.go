@@ -22,13 +22,17 @@ type session struct {
 	stdout, stderr io.Writer
 	quiet          bool // -q: no notes
 
-	spooled *hostfile.File // a copy of what came from standard input; nil if there is none
+	spooled *hostfile.File     // a copy of what came from standard input; nil if there is none
+	remotes map[string]*remote // by the names that stand for their URLs
 }
 
 // close removes what was made for the time of the command.
 func (s *session) close() {
 	if s.spooled != nil {
 		s.spooled.Close()
+	}
+	for _, r := range s.remotes {
+		r.close()
 	}
 }
 
@@ -90,6 +94,10 @@ func (s *session) dispatch(ctx context.Context, args []string) (int, error) {
 	for _, v := range verbs() {
 		if v.name != name {
 			continue
+		}
+		args, err := s.conceal(args)
+		if err != nil {
+			return 1, err
 		}
 		code, err := v.run(ctx, s, args)
 		if errors.Is(err, errHelp) {

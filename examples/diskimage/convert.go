@@ -289,15 +289,16 @@ func (c *conversion) settleVMDK(o *formatOptions) error {
 
 // run opens the source and converts it.
 func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, error) {
-	if c.source == stdName {
-		stream, err := c.in.openStream(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		if stream != nil {
-			defer stream.Close()
-			return c.runStream(ctx, s, stream, nil)
-		}
+	if s.remotes[c.target] != nil {
+		return nil, fmt.Errorf("'%s': a URL cannot be written to", c.target)
+	}
+	stream, err := c.in.openStream(ctx, s, c.source)
+	if err != nil {
+		return nil, err
+	}
+	if stream != nil {
+		defer stream.Close()
+		return c.runStream(ctx, s, stream, nil)
 	}
 	stream, file, err := c.in.openEnclosed(ctx, s, c.source)
 	if err != nil {
@@ -307,7 +308,7 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		defer file.Close()
 		defer stream.Close()
 		var from []fs.FileInfo
-		if info, err := os.Stat(c.source); err == nil { // unless it is standard input
+		if info, err := os.Stat(c.source); err == nil { // unless it is no file
 			from = append(from, info)
 		}
 		return c.runStream(ctx, s, stream, from)

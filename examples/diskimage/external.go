@@ -54,6 +54,9 @@ func (e external) opener(image string) (diskimage.Opener, error) {
 		if image == stdName {
 			return nil, errors.New("--allow-external: standard input has no folder of its own; name one")
 		}
+		if isURL.MatchString(image) {
+			return nil, errors.New("--allow-external: what is behind a URL has no folder of its own; name one")
+		}
 		return openerIn(filepath.Dir(image))
 	}
 	return openerIn(string(e))

@@ -111,9 +111,24 @@ func (in *input) openDisk(ctx context.Context, s *session, name string) (*image,
 	return in.openWith(ctx, s, name, o)
 }
 
-// openWith opens a file, or the one that is standard input.
+// openWith opens a file, the one that is standard input, or what a URL leads to.
 func (in *input) openWith(ctx context.Context, s *session, name string, o convert.OpenOptions) (*image, error) {
-	if name != stdName {
+	var info fs.FileInfo
+	var src source
+	switch r := s.remotes[name]; {
+	case r != nil:
+		far, err := in.remoteSource(ctx, s, r)
+		if err != nil {
+			return nil, err
+		}
+		src, info = far, remoteInfo{name, far.Size()}
+	case name == stdName:
+		file, err := in.openStdin(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		src, info = file, file.Info()
+	default:
 		disk, err := convert.OpenFile(ctx, name, o)
 		if err != nil {
 			return nil, err
@@ -125,15 +140,11 @@ func (in *input) openWith(ctx context.Context, s *session, name string, o conver
 		}
 		return &image{name, info, disk}, nil
 	}
-	src, err := in.openStdin(ctx, s)
-	if err != nil {
-		return nil, err
-	}
 	disk, err := convert.Open(ctx, src, o)
 	if err != nil {
 		return nil, err
 	}
-	return &image{name, src.Info(), disk}, nil
+	return &image{name, info, disk}, nil
 }
 
 // A source is a file that is open for its plain bytes.
@@ -146,6 +157,9 @@ type source interface {
 func (in *input) openSource(ctx context.Context, s *session, name string) (source, error) {
 	if name == stdName {
 		return in.openStdin(ctx, s)
+	}
+	if r := s.remotes[name]; r != nil {
+		return in.remoteSource(ctx, s, r)
 	}
 	return hostfile.Open(name)
 }
@@ -219,20 +233,29 @@ func (in *input) findSnapshot(ctx context.Context, s *session, o convert.OpenOpt
 	return "", errors.New("Can't find snapshot")
 }
 
-// openStream returns standard input if it is a pipe that is to be read front to
-// back, and else nil.
-func (in *input) openStream(ctx context.Context, s *session) (diskimage.Stream, error) {
-	if !s.isPiped() || in.spool != "" {
+// openStream returns what can be read front to back only, standard input if it
+// is a pipe and what a server gives in one piece, and else nil.
+func (in *input) openStream(ctx context.Context, s *session, name string) (diskimage.Stream, error) {
+	var from io.Reader
+	var err error
+	if r := s.remotes[name]; r != nil {
+		if from, err = in.remoteStream(ctx, s, r); err != nil {
+			return nil, couldNotOpen(name, err)
+		}
+	} else if name == stdName && s.isPiped() && in.spool == "" {
+		from = &patient{ctx: ctx, r: s.stdin}
+	}
+	if from == nil {
 		return nil, nil
 	}
-	o, err := in.openOptions(stdName)
+	o, err := in.openOptions(name)
 	if err != nil {
 		return nil, err
 	}
 	o.Snapshot = in.snapshot
-	stream, err := convert.OpenStream(ctx, &patient{ctx: ctx, r: s.stdin}, o)
+	stream, err := convert.OpenStream(ctx, from, o)
 	if err != nil {
-		return nil, couldNotOpen(stdName, err)
+		return nil, couldNotOpen(name, err)
 	}
 	return stream, nil
 }

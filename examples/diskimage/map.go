@@ -115,7 +115,7 @@ func (img *image) mapLayers() []mapLayer {
 		m := mapLayer{names: l.files}
 		switch d := l.disk.(type) {
 		case *qcow2.Disk:
-			if l.name != stdName {
+			if l.name != stdName && !isURL.MatchString(l.name) {
 				m.look(d.Info().ClusterSize)
 			}
 		case *vmdk.Disk:
