@@ -322,10 +322,13 @@ func (s *sparse) checkEntry(t *grainTable, i int64, e uint32) error {
 }
 
 // aligned reports whether the plain grain of an entry begins where grains do:
-// products count them from sector 0 or from the end of the metadata.
+// products count them from sector 0 or from the end of the metadata. Where a
+// second table tells the same, a grain may be anywhere: no specification says
+// that it may not, and a program that adds a table behind the data moves what it
+// adds later.
 func (s *sparse) aligned(e uint32) bool {
 	mask := s.h.grainSize - 1
-	return s.h.compressed() || uint64(e)&mask == 0 || (uint64(e)-s.h.overHead)&mask == 0
+	return s.h.compressed() || s.h.redundant() || uint64(e)&mask == 0 || (uint64(e)-s.h.overHead)&mask == 0
 }
 
 const misalignedGrain = "the grain at %#x is aligned neither to its size nor to the end of the metadata"

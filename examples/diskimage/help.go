@@ -64,7 +64,8 @@ const helpTail = `  help [COMMAND]
   version
 
 FMT is qcow2, raw, vmdk, vpc (vhd) or ova; it is told by the content where it
-is not given. SOURCE and TARGET may be "-" for standard input and output.
+is not given. SOURCE and TARGET may be "-" for standard input and output; an
+image that is read may be an http or https URL.
 Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
 
   -f FMT             format of the (first) image
