@@ -200,7 +200,7 @@ func TestOutputSize(t *testing.T) {
 				}
 				require.ErrorIs(t, err, diskimage.ErrLimit, name)
 				require.ErrorContains(t, err, "output size: ", name)
-				require.ErrorContains(t, err, fmt.Sprint("limit "), name)
+				require.ErrorContains(t, err, "limit ", name)
 				require.ErrorContains(t, err, fmt.Sprint(limit), name)
 				require.Empty(t, names(t, dir), name)
 			}

@@ -81,7 +81,7 @@ func FuzzAgainstPeer(f *testing.F) {
 		want, err := os.ReadFile(raw)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(want, got[:len(got)&^511])) // where it cuts the disk
-		const swap = 6 // two changes
+		const swap = 6                                          // two changes
 		if len(edits) < 8 && edits[2]%8 != swap && !bytes.Equal(got, m.Guest) {
 			requireClean(t, file, nil)
 		}
