@@ -107,7 +107,7 @@ func open(ctx context.Context, src diskimage.Source, o OpenOptions, depth int, n
 		case err != nil:
 			return nil, err
 		case what != "":
-			return openUnwrapped(ctx, src, o, notes)
+			return openUnwrapped(ctx, src, what, o, notes)
 		}
 	}
 	format, looks, err := decide(src, o.Format, o.RawAnyway)

@@ -159,11 +159,12 @@ func openUnwrappedStream(ctx context.Context, r io.Reader, o OpenOptions) (diski
 	}, nil
 }
 
-// openUnwrapped shows the image that lies wrapped in src, in a copy.
-func openUnwrapped(ctx context.Context, src diskimage.Source, o OpenOptions, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
+// openUnwrapped shows the image that lies in src, wrapped in what that is called,
+// in a copy.
+func openUnwrapped(ctx context.Context, src diskimage.Source, what string, o OpenOptions, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
 	if o.Spool == "" {
 		return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1,
-			Msg: "the image is compressed or in an archive, which is read front to back, or from a copy in a folder for such files (--spool)"}
+			Msg: "the image is wrapped in " + what + ", which is read front to back, or from a copy in a folder for such files (--spool)"}
 	}
 	u, inner, err := takeOff(io.NewSectionReader(src, 0, src.Size()), o)
 	if err != nil {
