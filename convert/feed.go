@@ -19,6 +19,7 @@ type job struct {
 	seq     int                // its place in the order
 	extents []diskimage.Extent // what the plan found in its range
 	data    int64              // guest bytes of data in it, for the progress
+	sums    []byte             // its blocks' hashes, if they are asked for
 }
 
 // A worker is what one goroutine keeps from batch to batch.

@@ -156,7 +156,7 @@ func (r *run) checkTrust() error {
 		return nil
 	case o.Format != QCOW2 || o.QCOW2.Compression != diskimage.Deflate:
 		return bad("only a QCOW2 target compressed with deflate takes streams as they are; any other is made of the data")
-	case o.Digest || o.Verify:
+	case o.digests() || o.Verify:
 		return bad("a digest and a verification need the data, which would not be decoded")
 	case o.AllocateZeros || o.Salvage:
 		return bad("where zeros are allocated or damage is salvaged everything is decoded")

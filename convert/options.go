@@ -42,6 +42,7 @@ type Options struct {
 	AllocateZeros bool // write zeros as data, so that the target is fully allocated; default: they cost nothing
 	OnlyTop       bool // only what the source's own layer holds, for a target with a backing image; default: the whole disk
 	Digest        bool // SHA-256 of the guest disk, computed on the way; default: none
+	BlockHash     bool // the guest disk's block hash, see Report.BlockHash; default: none
 	Verify        bool // re-open the output, check it and compare its content before it gets its name; default: not
 	Salvage       bool // replace what cannot be read by zeros and report it; default: an error
 	Unsynced      bool // do not wait until the data is on the disk; default: wait
@@ -94,7 +95,8 @@ type Report struct {
 	Unverified   int64            // those of them that nobody has looked at, see Options.TrustStored
 	Written      int64            // bytes written to the target
 	Digest       []byte           // SHA-256 of the source's guest disk, if asked for
-	OutputDigest []byte           // the same of the output, up to the source's size, if it was read back: equal
+	BlockHash    []byte           // of the source's guest disk, if asked for: what blksum of libblkhash prints, with SHA-256 and blocks of 64 KiB; costs what the data costs
+	OutputDigest []byte           // the same as Digest, of the output, up to the source's size, if it was read back: equal
 	Verified     bool             // the output was read back and found equal
 	Unreadable   []Range          // what Salvage replaced by zeros, ascending
 	Notes        []diskimage.Note // of the source, the target and the conversion
@@ -126,8 +128,11 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxVirtualSize < 0 || o.MaxOutputSize < 0 {
 		return o, fmt.Errorf("convert: limits of %d bytes of guest disk and %d of output: neither can be negative", o.MaxVirtualSize, o.MaxOutputSize)
 	}
-	if o.OnlyTop && o.Digest {
+	if o.OnlyTop && o.digests() {
 		return o, fmt.Errorf("convert: a digest needs the whole disk, OnlyTop reads one layer")
 	}
 	return o, nil
 }
+
+// digests reports whether the whole guest disk is hashed, in its order.
+func (o *Options) digests() bool { return o.Digest || o.BlockHash }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/diskimage-go/diskimage"
+	"github.com/diskimage-go/diskimage/internal/blockhash"
 )
 
 // A run is one conversion of one source into one output.
@@ -28,11 +29,12 @@ type run struct {
 	total int64
 	done  int64
 
-	content *contentHash // of the source, if Verify
-	seals   *seals       // of the output, if Verify
-	source  int64        // guest bytes, once they are converted
-	written int64        // bytes
-	far     int64        // units moved with a window beyond strictWindow
+	content *contentHash    // of the source, if Verify
+	blocks  *blockhash.Hash // of the source, if BlockHash, while it is converted
+	seals   *seals          // of the output, if Verify
+	source  int64           // guest bytes, once they are converted
+	written int64           // bytes
+	far     int64           // units moved with a window beyond strictWindow
 	lost    losses
 }
 
@@ -145,6 +147,9 @@ func (r *run) convert(ctx context.Context, w diskimage.Writer) (err error) {
 	if r.o.Digest {
 		digest = newGuestDigest(math.MaxInt64)
 	}
+	if r.o.BlockHash {
+		r.blocks = blockhash.New()
+	}
 	src, finish := r.feed(w)
 	err = r.attested(ctx, func(ctx context.Context) error { return r.pipeline(ctx, src, w, digest) })
 	if err != nil {
@@ -156,6 +161,10 @@ func (r *run) convert(ctx context.Context, w diskimage.Writer) (err error) {
 	if digest != nil {
 		digest.size = r.source
 		r.rep.Digest = digest.sum()
+	}
+	if r.blocks != nil {
+		r.blocks.Zeros(r.source)
+		r.rep.BlockHash, r.blocks = r.blocks.Sum(), nil
 	}
 	if r.seals != nil {
 		r.seals.closing = true
@@ -172,6 +181,10 @@ func (r *run) convert(ctx context.Context, w diskimage.Writer) (err error) {
 func (r *run) pipeline(ctx context.Context, src feed, w diskimage.Writer, digest *guestDigest) error {
 	inOrder := func(j *job) error {
 		digest.add(j.Batch)
+		if r.blocks != nil {
+			r.blocks.Zeros(j.Off)
+			r.blocks.Add(j.sums, j.Len)
+		}
 		return nil
 	}
 	if r.o.Workers == 1 {
@@ -187,7 +200,7 @@ func (r *run) feed(w diskimage.Writer) (feed, func() (int64, error)) {
 	if !r.o.AllocateZeros && !r.o.Salvage {
 		m.taker, _ = w.(diskimage.StoredTaker)
 	}
-	whole := r.o.Digest || r.content != nil
+	whole := r.o.digests() || r.content != nil
 	if r.disk != nil {
 		if _, ok := r.disk.(diskimage.StoredReader); !ok {
 			m.taker = nil
@@ -200,7 +213,7 @@ func (r *run) feed(w diskimage.Writer) (feed, func() (int64, error)) {
 		}
 	}
 	s := &streamFeed{stream: r.stream, unit: w.Unit(), mover: m, o: &r.o}
-	if !r.o.Digest { // which is of the bytes in their order
+	if !r.o.digests() { // which are of the bytes in their order
 		s.scatter(w)
 	}
 	return r.observed(s, w), func() (int64, error) {
@@ -228,25 +241,31 @@ func changed(d diskimage.VirtualDisk) error {
 	return nil
 }
 
-// observed adds what a verification needs to know of each batch.
+// observed adds what a verification and a block hash need to know of each batch.
 func (r *run) observed(s feed, w diskimage.Writer) feed {
-	if r.content == nil {
+	if r.content == nil && r.blocks == nil {
 		return s
 	}
-	return &observedFeed{s, r.content, w.Unit()}
+	return &observedFeed{s, r.content, w.Unit(), r.blocks}
 }
 
 type observedFeed struct {
 	feed
-	content *contentHash
+	content *contentHash // nil: no verification
 	unit    int64
+	blocks  *blockhash.Hash // nil: not asked for
 }
 
 func (s *observedFeed) fill(ctx context.Context, j *job, w *worker) error {
 	if err := s.feed.fill(ctx, j, w); err != nil {
 		return err
 	}
-	s.content.add(j.Batch, s.unit)
+	if s.content != nil {
+		s.content.add(j.Batch, s.unit)
+	}
+	if s.blocks != nil {
+		j.sums = s.blocks.Append(j.sums[:0], j.Buf[:j.Len])
+	}
 	return nil
 }
 

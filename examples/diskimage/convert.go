@@ -15,7 +15,7 @@ import (
 )
 
 const convertSynopsis = "[-f FMT] [--disk N|NAME] [-O FMT] [-o OPTIONS] [-c [--level N] [--window auto|4k|32k] [--trust-compressed]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
-	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--salvage] [--max-virtual-size SIZE] [--max-output-size SIZE] [--raw-anyway] [--force] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] SOURCE TARGET"
+	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--block-hash] [--salvage] [--max-virtual-size SIZE] [--max-output-size SIZE] [--raw-anyway] [--force] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] SOURCE TARGET"
 
 // A conversion is the command line of convert.
 type conversion struct {
@@ -96,6 +96,7 @@ func (c *conversion) options(s *session) []option {
 		flag('q', "quiet", &s.quiet),
 		flag(0, "verify", &c.Verify),
 		flag(0, "digest", &c.Digest),
+		flag(0, "block-hash", &c.BlockHash),
 		flag(0, "salvage", &c.Salvage),
 		flag(0, "force", &c.force),
 		parsed(0, "max-virtual-size", func(v string) (err error) {
@@ -236,8 +237,8 @@ func (c *conversion) settle() error {
 		return errors.New("Use of backing format requires a backing file")
 	case o.backing != "" && c.AllocateZeros:
 		return errors.New("-S 0 allocates everything, -B leaves out what is below: not both")
-	case o.backing != "" && c.Digest:
-		return errors.New("--digest is of the whole disk, -B writes one layer of it: not both")
+	case o.backing != "" && (c.Digest || c.BlockHash):
+		return errors.New("--digest and --block-hash are of the whole disk, -B writes one layer of it: not both")
 	case c.zeroed && !c.inPlace:
 		return errors.New("--target-is-zero requires use of -n flag")
 	case c.inPlace && (c.format != convert.Raw || toPipe):
@@ -458,15 +459,17 @@ func (c *conversion) tell(s *session, r *convert.Report) {
 		fmt.Fprintf(s.stderr, "diskimage: %s: %d guest bytes at %#x could not be read and are zeros in %s\n", c.source, lost.Len, lost.Off, c.target)
 	}
 	s.notes(r.Notes...)
-	if c.Digest {
-		w := s.stdout
-		if c.target == stdName {
-			w = s.stderr
-		}
-		if r.OutputDigest != nil {
-			fmt.Fprintf(w, "%x  %s\n%x  %s\n", r.Digest, c.source, r.OutputDigest, c.target)
-			return
-		}
+	w := s.stdout
+	if c.target == stdName {
+		w = s.stderr
+	}
+	switch {
+	case r.OutputDigest != nil:
+		fmt.Fprintf(w, "%x  %s\n%x  %s\n", r.Digest, c.source, r.OutputDigest, c.target)
+	case r.Digest != nil:
 		fmt.Fprintf(w, "%x  %s\n", r.Digest, c.target)
+	}
+	if r.BlockHash != nil {
+		fmt.Fprintf(w, "%x  %s\n", r.BlockHash, c.target)
 	}
 }

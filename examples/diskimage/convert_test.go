@@ -353,3 +353,12 @@ func TestMeasureExactly(t *testing.T) {
 		require.LessOrEqual(t, m.Exact, m.Largest, how)
 	}
 }
+
+// TestBlockHash: the hash of a block of zeros is the one in blkhash's own tests.
+func TestBlockHash(t *testing.T) {
+	inFolder(t)
+	write(t, "disk.raw", make([]byte, 64<<10))
+	const hash = "8ab067ab7939a3d4f40cbb118956c07c06aeae2d075d6e0a2ebbb94bd42832af"
+	require.Equal(t, hash+"  target\n", succeed(t, "convert", "--block-hash", "-O", "qcow2", "disk.raw", "target"))
+	require.Contains(t, command(t, "convert", "--block-hash", "disk.raw", "-").stderr, hash+"  -\n")
+}

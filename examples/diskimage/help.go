@@ -91,6 +91,8 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   --verify           read the target back before it gets its name
   --digest           print the SHA-256 of the guest's disk; with --verify of
                      the source's and of the target's as it is read back
+  --block-hash       print the block hash of the guest's disk, as blksum of
+                     libblkhash does: it costs what the data costs
   --trust-compressed move the grains of a vmdk into a compressed qcow2 without
                      decoding and verifying them
   --salvage          turn what cannot be read into zeros, and say which
