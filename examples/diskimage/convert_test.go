@@ -292,7 +292,7 @@ func TestOptionsRefused(t *testing.T) {
 		"convert -C -S 4k disk.raw out":                                    "Cannot enable copy offloading",
 		"convert -O qcow2 -B disk.raw disk.raw out":                        "requires explicit backing format",
 		"convert -O qcow2 -S 0 -B disk.raw -F raw disk.raw out":            "-S 0 allocates everything",
-		"convert -O qcow2 --digest -B disk.raw -F raw disk.raw out":        "--digest is of the whole disk",
+		"convert -O qcow2 --digest -B disk.raw -F raw disk.raw out":        "--digest and --block-hash are of the whole disk",
 		"convert --verify disk.raw -":                                      "cannot be read back",
 		"convert --progress=xml disk.raw out":                              "--progress: xml is not json",
 		"convert disk.raw disk.raw out":                                    "2 source images",
