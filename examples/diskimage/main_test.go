@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/diskimage-go/diskimage/internal/disktest"
 )
 
 // TestMain is the command itself when a test starts it as a process.
@@ -21,7 +23,7 @@ func TestMain(m *testing.M) {
 		runFixtures()
 	}
 	os.Unsetenv(envExternal)
-	os.Exit(m.Run())
+	disktest.Main(m)
 }
 
 // A result is what a command came to.

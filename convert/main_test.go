@@ -1,0 +1,9 @@
+package convert
+
+import (
+	"testing"
+
+	"github.com/diskimage-go/diskimage/internal/disktest"
+)
+
+func TestMain(m *testing.M) { disktest.Main(m) }

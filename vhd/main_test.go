@@ -1,0 +1,9 @@
+package vhd
+
+import (
+	"testing"
+
+	"github.com/diskimage-go/diskimage/internal/disktest"
+)
+
+func TestMain(m *testing.M) { disktest.Main(m) }
