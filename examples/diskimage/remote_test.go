@@ -68,7 +68,7 @@ func (w *countedWriter) Write(p []byte) (int, error) {
 // and kind of source, and the URL's key is printed nowhere.
 func TestURL(t *testing.T) {
 	inFolder(t)
-	disk := diskBytes(3<<20 + 512)
+	disk := diskBytes(1<<20 + 512)
 	write(t, "disk.raw", disk)
 	require.NoError(t, os.Mkdir("spool", 0o700))
 	succeed(t, "convert", "-c", "-O", "qcow2", "disk.raw", "disk.qcow2")
