@@ -9,9 +9,9 @@ import (
 )
 
 // seals remember what writers write when all data is stored, and first of all:
-// header, tables, descriptor. A verification reads that back byte for byte, since not every bit
-// of it shows in the guest's disk or in a check. The seed is secret, see
-// [contentHash].
+// header, tables, descriptor. A verification reads that back byte for byte,
+// since not every bit of it shows in the guest's disk or in a check. The seed is
+// secret, see [contentHash].
 type seals struct {
 	seed    maphash.Seed
 	closing bool // all data is stored

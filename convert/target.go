@@ -184,8 +184,7 @@ func newWriter(out diskimage.Output, size int64, o Options) (diskimage.Writer, e
 }
 
 // A meter counts what is written to an Output, holds it against what is
-// allowed, and hides that it can be synced
-// unless that is wanted.
+// allowed, and hides that it can be synced unless that is wanted.
 type meter struct {
 	out     diskimage.Output
 	sync    bool

@@ -126,7 +126,7 @@ func TestURL(t *testing.T) {
 	for _, args := range [][]string{
 		{"convert", server.url("nothing"), "new"}, {"info", server.url("nothing")}, {"convert", "disk.raw", server.url("new")},
 		{"info", server.URL + "/disk.raw?" + key + "x"}, {"compare", server.url("disk.raw"), server.url("nothing")},
-		{"info", "http://user:topsecret@127.0.0.1:1/disk"}, {"info", "http://user:topsecret@%zz/"}, {"convert", "--allow-external", server.url("disk.raw"), "new"},
+		{"info", "http://user:topsecret@%zz/"}, {"convert", "--allow-external", server.url("disk.raw"), "new"},
 	} {
 		r := silent(command(t, args...))
 		require.NotZero(t, r.code, args)
