@@ -19,7 +19,8 @@ type mapReader struct {
 	disk   diskimage.VirtualDisk
 	wanted func(diskimage.Extent) bool
 
-	queue []diskimage.Extent
+	queue []diskimage.Extent // from taken on
+	taken int
 	end   int64            // of the last in the queue
 	err   error            // of the one behind it
 	ahead int64            // bytes asked for and still in the queue
@@ -28,20 +29,23 @@ type mapReader struct {
 
 // next returns the extent at off, which is the end of the one before.
 func (m *mapReader) next(off int64) (diskimage.Extent, error) {
-	if len(m.queue) > 0 && m.queue[0].Off != off || len(m.queue) == 0 && m.end != off {
-		m.queue, m.end, m.err, m.ahead, m.open = m.queue[:0], off, nil, 0, diskimage.Extent{}
+	if held := m.held(); held > 0 && m.queue[m.taken].Off != off || held == 0 && m.end != off {
+		m.queue, m.taken, m.end, m.err, m.ahead, m.open = m.queue[:0], 0, off, nil, 0, diskimage.Extent{}
 	}
-	for m.err == nil && (len(m.queue) == 0 || 0 < m.ahead && m.ahead < aheadBytes && len(m.queue) < aheadExtents) {
+	for m.err == nil && (m.held() == 0 || 0 < m.ahead && m.ahead < aheadBytes && m.held() < aheadExtents) {
 		m.read()
 	}
-	if len(m.queue) == 0 {
+	if m.held() == 0 {
 		return diskimage.Extent{}, m.err
 	}
-	e := m.queue[0]
-	m.queue = m.queue[1:]
+	e := m.queue[m.taken]
+	m.taken++
 	m.ahead -= min(m.ahead, m.cost(e))
 	return e, nil
 }
+
+// held returns how many extents are in the queue.
+func (m *mapReader) held() int { return len(m.queue) - m.taken }
 
 // read adds an extent to the queue.
 func (m *mapReader) read() {
@@ -53,6 +57,9 @@ func (m *mapReader) read() {
 		m.err = err
 		m.settle(nil)
 		return
+	}
+	if len(m.queue) == cap(m.queue) { // before it grows, the room in front is used again
+		m.queue, m.taken = m.queue[:copy(m.queue, m.queue[m.taken:])], 0
 	}
 	m.queue, m.end = append(m.queue, e), e.End()
 	if e.Kind == diskimage.Data && m.wanted(e) {

@@ -113,3 +113,20 @@ func TestMapReader(t *testing.T) {
 		require.Equal(t, io.EOF, err)
 	}
 }
+
+// TestMapReaderAllocatesNothing: where nothing is far away each extent takes the
+// place of the one before.
+func TestMapReaderAllocatesNothing(t *testing.T) {
+	d := patchworkDisk(3, 8<<20)
+	r := mapReader{disk: d, wanted: func(diskimage.Extent) bool { return true }}
+	walk := func() {
+		for off := int64(0); off < d.Size(); {
+			e, err := r.next(off)
+			require.NoError(t, err)
+			off = e.End()
+		}
+	}
+	walk()
+	require.LessOrEqual(t, cap(r.queue), 1)
+	require.Zero(t, testing.AllocsPerRun(3, walk))
+}
