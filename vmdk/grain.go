@@ -4,16 +4,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/adler32"
 	"github.com/diskimage-go/diskimage/internal/codec"
+	"github.com/diskimage-go/diskimage/internal/units"
 )
-
-// cachedGrains is how many decoded grains are kept, so that small reads in
-// order do not decode each grain over and over.
-const cachedGrains = 4
 
 // A compressed grain is a zlib stream (RFC 1950): two bytes of header, a bare
 // deflate stream, and the big-endian Adler-32 of what it decodes to.
@@ -36,60 +32,28 @@ func unwrapZlib(p []byte) ([]byte, error) {
 // A grainReader reads the compressed grains of a sparse extent. It is safe for
 // concurrent use.
 type grainReader struct {
-	s    *sparse
-	most int64     // bytes that a stored grain may take, with its marker
-	pool sync.Pool // of *grainBuffer
-
-	mu     sync.Mutex
-	cached [cachedGrains]cachedGrain
-	next   int // the one to give way
-}
-
-// A grainBuffer is what one reader at a time needs.
-type grainBuffer struct {
-	decoder *codec.Decoder
-	stored  []byte
-	plain   []byte
-}
-
-// A cachedGrain is a decoded grain, known by its guest offset.
-type cachedGrain struct {
-	guest int64
-	plain []byte // nil: none
+	s     *sparse
+	most  int64 // bytes that a stored grain may take, with its marker
+	units units.Reader
 }
 
 func (u *grainReader) init(s *sparse) {
 	u.s, u.most = s, 2*s.grain // QEMU
-	u.pool.New = func() any { return &grainBuffer{decoder: codec.NewDecoder()} }
+	u.units.Init(s.grain)      // at most 2 MiB
 }
 
 // read fills p with guest bytes of one compressed grain: those at off, which m
 // maps.
 func (u *grainReader) read(p []byte, off int64, m mapping) error {
 	in := off & (u.s.grain - 1)
-	whole := int64(len(p)) == u.s.grain
-	if !whole && u.fromCache(p, in, off-in) {
-		return nil
-	}
-	b := u.pool.Get().(*grainBuffer)
-	defer u.pool.Put(b)
-	stream, err := u.readStream(&b.stored, off-in, m)
-	if err != nil {
-		return err
-	}
-	dst := p
-	if !whole {
-		b.plain = slices.Grow(b.plain[:0], int(u.s.grain))[:u.s.grain] // at most 2 MiB
-		dst = b.plain
-	}
-	if err := u.decode(b.decoder, dst, stream, off-in, m); err != nil {
-		return err
-	}
-	if !whole {
-		copy(p, dst[in:])
-		b.plain = u.intoCache(b.plain, off-in)
-	}
-	return nil
+	guest := off - in
+	return u.units.Read(p, in, units.Key{Guest: guest, Host: m.host, HostLen: m.guess}, func(b *units.Buffer, dst []byte) error {
+		stream, err := u.readStream(&b.Stored, guest, m)
+		if err != nil {
+			return err
+		}
+		return u.decode(b.Decoder, dst, stream, guest, m)
+	})
 }
 
 // decode fills dst, of a grain's size, with the grain at the guest offset
@@ -182,27 +146,4 @@ func (u *grainReader) fill(buf *[]byte, have, want, guest int64, m mapping) erro
 
 func (u *grainReader) bad(kind diskimage.ErrorKind, guest int64, m mapping, format string, args ...any) error {
 	return fail(kind, m.host, fmt.Sprintf("compressed grain of guest offset %#x", guest), format, args...)
-}
-
-func (u *grainReader) fromCache(p []byte, in, guest int64) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for i := range u.cached {
-		if c := &u.cached[i]; c.plain != nil && c.guest == guest {
-			copy(p, c.plain[in:])
-			return true
-		}
-	}
-	return false
-}
-
-// intoCache keeps plain, and returns the memory of the grain that gives way.
-func (u *grainReader) intoCache(plain []byte, guest int64) []byte {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	c := &u.cached[u.next]
-	u.next = (u.next + 1) % cachedGrains
-	old := c.plain
-	*c = cachedGrain{guest, plain}
-	return old
 }
