@@ -24,24 +24,29 @@ type pipeline struct {
 	orderMu sync.Mutex
 	next    int          // seq of the batch whose turn it is
 	waiting map[int]*job // encoded, not yet placed
+
+	doneMu  sync.Mutex
+	oldest  int          // seq of the first batch that is not done
+	settled map[int]*job // done, but not all before them
+	free    chan *job
 }
 
 // concurrent does what sequential does, with several workers: the same calls
 // per batch, Place and inOrder in the same order, so the same bytes.
 func concurrent(ctx context.Context, src feed, w diskimage.Writer, workers int, inTurn bool, inOrder func(*job) error, done func(*job)) error {
-	p := &pipeline{src: src, w: w, inOrder: inOrder, done: done, inTurn: inTurn, waiting: make(map[int]*job)}
-	free := make(chan *job, batchesInFlight(workers))
-	for range cap(free) {
-		free <- &job{} // its batch is made when it is first used
+	p := &pipeline{src: src, w: w, inOrder: inOrder, done: done, inTurn: inTurn, waiting: make(map[int]*job),
+		settled: make(map[int]*job), free: make(chan *job, batchesInFlight(workers))}
+	for range cap(p.free) {
+		p.free <- &job{} // its batch is made when it is first used
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for range workers {
-		g.Go(func() error { return p.work(ctx, free) })
+		g.Go(func() error { return p.work(ctx) })
 	}
 	return g.Wait()
 }
 
-func (p *pipeline) work(ctx context.Context, free chan *job) error {
+func (p *pipeline) work(ctx context.Context) error {
 	own := newWorker()
 	var mine []*job
 	for {
@@ -49,7 +54,7 @@ func (p *pipeline) work(ctx context.Context, free chan *job) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case j = <-free: // counted before it is planned, or memory had no bound
+		case j = <-p.free: // counted before it is planned, or memory had no bound
 		}
 		if ok, err := p.plan(ctx, j); err != nil || !ok {
 			return err
@@ -71,8 +76,25 @@ func (p *pipeline) work(ctx context.Context, free chan *job) error {
 				}
 			}
 			p.done(j)
-			free <- j
+			p.settle(j)
 		}
+	}
+}
+
+// settle takes back a job that is done, for others once all before it are done
+// too: so no write is late by more than the batches in flight.
+func (p *pipeline) settle(j *job) {
+	p.doneMu.Lock()
+	defer p.doneMu.Unlock()
+	p.settled[j.seq] = j
+	for {
+		j, ok := p.settled[p.oldest]
+		if !ok {
+			return
+		}
+		delete(p.settled, p.oldest)
+		p.oldest++
+		p.free <- j
 	}
 }
 

@@ -47,6 +47,7 @@ type Options struct {
 	Salvage       bool // replace what cannot be read by zeros and report it; default: an error
 	Unsynced      bool // do not wait until the data is on the disk; default: wait
 	TrustStored   bool // VMDK to compressed QCOW2: move compressed grains without decoding and verifying them; excludes whatever needs their data. Default: each is proven sound
+	Ascending     bool // let the output see one write at a time, each behind all before it, but for the image's first bytes, which come last ([Measurement.Prefix]); default: up to 2*Workers batches behind a write may be written before it is
 	Force         bool // ToFile: write to a block device in place, or over the files of a set; default: refuse
 
 	// Progress is called with growing numbers, never from two goroutines at

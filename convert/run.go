@@ -43,7 +43,7 @@ func newRun(disk diskimage.VirtualDisk, stream diskimage.Stream, o Options) (*ru
 	if err != nil {
 		return nil, err
 	}
-	r := &run{o: o, disk: disk, stream: stream, start: time.Now(), phase: Converting}
+	r := &run{o: o, disk: disk, stream: stream, start: time.Now(), phase: Converting, inTurn: o.Ascending}
 	if err := r.checkTrust(); err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (r *run) feed(w diskimage.Writer) (feed, func() (int64, error)) {
 		}
 	}
 	s := &streamFeed{stream: r.stream, unit: w.Unit(), mover: m, o: &r.o}
-	if !r.o.digests() { // which are of the bytes in their order
+	if !r.o.digests() && !r.inTurn { // digests are of the bytes in their order
 		s.scatter(w)
 	}
 	return r.observed(s, w), func() (int64, error) {

@@ -127,7 +127,7 @@ func TestOrderIsNeeded(t *testing.T) {
 	ctx := context.Background()
 	content := patchworkDisk(3, 9<<20).content
 	for name, o := range map[string]Options{
-		"digest": {Digest: true}, "allocated": {AllocateZeros: true}, "qcow2": {Format: QCOW2},
+		"digest": {Digest: true}, "allocated": {AllocateZeros: true}, "qcow2": {Format: QCOW2}, "ascending": {Ascending: true},
 	} {
 		for _, workers := range []int{1, 8} {
 			o.Workers = workers

@@ -76,8 +76,10 @@ func toFile(ctx context.Context, name string, disk diskimage.VirtualDisk, stream
 }
 
 // ToOutput converts src into out, which sees each byte once, in nearly
-// ascending order, and the image's first bytes last. It is synced if it can
-// be. Verify needs an out that is an io.ReaderAt too.
+// ascending order ([Options.Ascending]: strictly), and the image's first bytes
+// last. [Measure] tells beforehand how many these are and how long the image
+// becomes at most, so that an upload in parts can be planned. out is synced if
+// it can be. Verify needs an out that is an io.ReaderAt too.
 //
 // For a VMDK of several files out is the descriptor's, and o.VMDK.Creator makes
 // the others.
@@ -85,7 +87,9 @@ func ToOutput(ctx context.Context, out diskimage.Output, src diskimage.VirtualDi
 	return toOutput(ctx, out, src, nil, o)
 }
 
-// StreamToOutput is ToOutput for a source that is read once, front to back.
+// StreamToOutput is ToOutput for a source that is read once, front to back. A
+// raw image of a stream whose units lie in another order than the disk's is
+// written in theirs, unless Ascending is set: then such a stream is refused.
 func StreamToOutput(ctx context.Context, out diskimage.Output, src diskimage.Stream, o Options) (*Report, error) {
 	return toOutput(ctx, out, nil, src, o)
 }
