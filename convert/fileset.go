@@ -3,7 +3,6 @@ package convert
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,7 +29,7 @@ func (r *run) toFiles(ctx context.Context, name string) (*Report, error) {
 	defer set.Abort()
 	r.o.VMDK.Creator = setCreator{set}
 	old := extentsOf(ctx, name)
-	if err := r.toOutput(ctx, set.Main(), !r.o.Unsynced); err != nil {
+	if err := r.toOutput(ctx, set.Main(), !r.o.Unsynced, filepath.Base(name)); err != nil {
 		return nil, err
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -79,6 +78,7 @@ func (s setCreator) Create(name string) (diskimage.Output, error) { return s.Set
 type meteredCreator struct {
 	diskimage.Creator
 	written *written
+	o       *Options
 }
 
 func (c *meteredCreator) Create(name string) (diskimage.Output, error) {
@@ -86,10 +86,10 @@ func (c *meteredCreator) Create(name string) (diskimage.Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	main := c.written.meter
-	if _, ok := out.(io.ReaderAt); !ok && main.seals != nil {
-		return nil, errUnreadable
+	if err := c.o.readBack(out); err != nil {
+		return nil, err
 	}
+	main := c.written.meter
 	m := &meter{out: out, sync: main.sync, allowed: main.allowed, seals: main.seals}
 	c.written.files[name] = m
 	return m.asOutput(), nil

@@ -222,7 +222,7 @@ func bitmapBytes(size int64, bitmaps []qcow2.Bitmap, cluster int64) int64 {
 // says so.
 func MeasureExactly(ctx context.Context, src diskimage.VirtualDisk, o Options) (int64, error) {
 	var out nowhere
-	o.Verify, o.Digest, o.BlockHash = false, false, false
+	o.Verify, o.Digest, o.BlockHash, o.FileDigest = false, false, false, false
 	if o.several() {
 		o.VMDK.Creator = &out
 	}

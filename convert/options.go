@@ -43,6 +43,7 @@ type Options struct {
 	OnlyTop       bool // only what the source's own layer holds, for a target with a backing image; default: the whole disk
 	Digest        bool // SHA-256 of the guest disk, computed on the way; default: none
 	BlockHash     bool // the guest disk's block hash, see Report.BlockHash; default: none
+	FileDigest    bool // the SHA-256 of each file that is written, see Report.Files; a file, or an Output, which must be an io.ReaderAt, is read again for it; default: none
 	Verify        bool // re-open the output, check it and compare its content before it gets its name; default: not
 	Salvage       bool // replace what cannot be read by zeros and report it; default: an error
 	Unsynced      bool // do not wait until the data is on the disk; default: wait
@@ -98,6 +99,7 @@ type Report struct {
 	Digest       []byte           // SHA-256 of the source's guest disk, if asked for
 	BlockHash    []byte           // of the source's guest disk, if asked for: what blksum of libblkhash prints, with SHA-256 and blocks of 64 KiB; costs what the data costs
 	OutputDigest []byte           // the same as Digest, of the output, up to the source's size, if it was read back: equal
+	Files        []WrittenFile    // if FileDigest: the image's own file first, then those that it names, by their names
 	Verified     bool             // the output was read back and found equal
 	Unreadable   []Range          // what Salvage replaced by zeros, ascending
 	Notes        []diskimage.Note // of the source, the target and the conversion

@@ -54,7 +54,7 @@ func ToWriter(ctx context.Context, out io.Writer, src diskimage.VirtualDisk, o O
 		return nil, err
 	}
 	r.phase, r.inTurn = Converting, true
-	e := &emitter{w: out, front: front.bytes}
+	e := &emitter{w: r.digested(out), front: front.bytes}
 	if err := e.emit(front.bytes); err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func ToWriter(ctx context.Context, out io.Writer, src diskimage.VirtualDisk, o O
 	if e.at != front.end && len(front.bytes) > 0 {
 		return nil, errChangedBetween
 	}
-	r.written = e.at
+	r.piped(e)
 	return r.report(), nil
 }
 
@@ -91,7 +91,7 @@ func StreamToWriter(ctx context.Context, out io.Writer, src diskimage.Stream, o 
 		return nil, err
 	}
 	r.inTurn = true
-	e := &emitter{w: out}
+	e := &emitter{w: r.digested(out)}
 	w, err := newWriter(r.metered(e), r.targetSize(), r.o)
 	if err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func StreamToWriter(ctx context.Context, out io.Writer, src diskimage.Stream, o 
 	if err := r.convert(ctx, w); err != nil {
 		return nil, err
 	}
-	r.written = e.at
+	r.piped(e)
 	return r.report(), nil
 }
 

@@ -34,6 +34,7 @@ type run struct {
 	seals   *seals          // of the output, if Verify
 	source  int64           // guest bytes, once they are converted
 	written int64           // bytes
+	files   []WrittenFile   // if FileDigest
 	far     int64           // units moved with a window beyond strictWindow
 	lost    losses
 }
@@ -283,7 +284,7 @@ func (r *run) progress(j *job) {
 func (r *run) report() *Report {
 	r.noteMoved()
 	r.rep.Unreadable = r.lost.sorted()
-	r.rep.Written = r.written
+	r.rep.Written, r.rep.Files = r.written, r.files
 	r.rep.Duration = time.Since(r.start)
 	var of any = r.disk
 	if r.disk == nil {

@@ -60,7 +60,7 @@ func toFile(ctx context.Context, name string, disk diskimage.VirtualDisk, stream
 		return nil, err
 	}
 	defer f.Abort()
-	if err := r.toOutput(ctx, f, !r.o.Unsynced); err != nil {
+	if err := r.toOutput(ctx, f, !r.o.Unsynced, filepath.Base(name)); err != nil {
 		return nil, err
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -102,27 +102,33 @@ func toOutput(ctx context.Context, out diskimage.Output, disk diskimage.VirtualD
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	if err := r.toOutput(ctx, out, !r.o.Unsynced); err != nil {
+	if err := r.toOutput(ctx, out, !r.o.Unsynced, ""); err != nil {
 		return nil, err
 	}
 	return r.report(), nil
 }
 
-// toOutput converts, and verifies if that is asked for.
-func (r *run) toOutput(ctx context.Context, out diskimage.Output, synced bool) error {
+// toOutput converts, and verifies and hashes what was written if that is asked
+// for. out is of this name.
+func (r *run) toOutput(ctx context.Context, out diskimage.Output, synced bool, name string) error {
 	all, unit, err := r.write(ctx, out, synced)
-	if err != nil || !r.o.Verify {
+	if err != nil {
 		return err
 	}
-	return r.verify(ctx, all, unit)
+	if r.o.Verify {
+		if err := r.verify(ctx, all, unit); err != nil {
+			return err
+		}
+	}
+	return r.digestFiles(ctx, all, name)
 }
 
 // write converts, and returns what was written and the writer's unit.
 func (r *run) write(ctx context.Context, out diskimage.Output, synced bool) (*written, int64, error) {
+	if err := r.o.readBack(out); err != nil {
+		return nil, 0, err
+	}
 	if r.o.Verify {
-		if _, ok := out.(io.ReaderAt); !ok {
-			return nil, 0, errUnreadable
-		}
 		r.content = newContentHash(r.targetSize(), chunkOf(r.stream), r.o.OnlyTop)
 	}
 	main := meter{out: out, sync: synced, allowed: newAllowance(r.o.MaxOutputSize)}
@@ -136,7 +142,7 @@ func (r *run) write(ctx context.Context, out diskimage.Output, synced bool) (*wr
 	o := r.o
 	if o.VMDK.Creator != nil {
 		all.files = map[string]*meter{}
-		o.VMDK.Creator = &meteredCreator{o.VMDK.Creator, all}
+		o.VMDK.Creator = &meteredCreator{o.VMDK.Creator, all, &r.o}
 	}
 	w, err := newWriter(all.asOutput(), r.targetSize(), o)
 	if err != nil {
@@ -148,6 +154,20 @@ func (r *run) write(ctx context.Context, out diskimage.Output, synced bool) (*wr
 	}
 	r.written = all.bytes()
 	return all, w.Unit(), nil
+}
+
+// readBack returns an error if out has to be read back and cannot be.
+func (o *Options) readBack(out diskimage.Output) error {
+	_, ok := out.(io.ReaderAt)
+	switch {
+	case ok:
+		return nil
+	case o.Verify:
+		return errUnreadable
+	case o.FileDigest:
+		return errNoFileDigest
+	}
+	return nil
 }
 
 var errUnreadable = errors.New("convert: an output that cannot be read back cannot be verified")
