@@ -103,11 +103,11 @@ func open(ctx context.Context, src diskimage.Source, o OpenOptions, depth int, n
 		return nil, err
 	}
 	if depth == 0 {
-		switch what, err := Wrapped(src, o); {
+		switch file, inner, err := UnwrapFile(ctx, src, o); {
 		case err != nil:
 			return nil, err
-		case what != "":
-			return openUnwrapped(ctx, src, what, o, notes)
+		case file != nil:
+			return openUnwrapped(ctx, src, file, inner, notes)
 		}
 	}
 	format, looks, err := decide(src, o.Format, o.RawAnyway)

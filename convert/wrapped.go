@@ -159,29 +159,54 @@ func openUnwrappedStream(ctx context.Context, r io.Reader, o OpenOptions) (diski
 	}, nil
 }
 
-// openUnwrapped shows the image that lies in src, wrapped in what that is called,
-// in a copy.
-func openUnwrapped(ctx context.Context, src diskimage.Source, what string, o OpenOptions, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
+// An UnwrappedFile is the copy of a file that was wrapped. It is gone when it is
+// closed, and however the program ends.
+type UnwrappedFile struct {
+	diskimage.Source
+	file  io.Closer
+	notes []diskimage.Note
+}
+
+// Notes returns what was noted of what was around the file.
+func (f *UnwrappedFile) Notes() []diskimage.Note { return slices.Clone(f.notes) }
+
+// Close removes the copy.
+func (f *UnwrappedFile) Close() error { return f.file.Close() }
+
+// UnwrapFile returns a copy of the file that lies wrapped in src, in the folder
+// o.Spool, and the options with which [Open] shows it: o with what is known of
+// it. It returns nil if o does not say that src is to be unwrapped, or it is not
+// wrapped. src is left open, and needed no more.
+func UnwrapFile(ctx context.Context, src diskimage.Source, o OpenOptions) (*UnwrappedFile, OpenOptions, error) {
+	what, err := Wrapped(src, o)
+	if what == "" || err != nil {
+		return nil, o, err
+	}
 	if o.Spool == "" {
-		return nil, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1,
+		return nil, o, &diskimage.Error{Kind: diskimage.ErrUnsupported, Off: -1,
 			Msg: "the image is wrapped in " + what + ", which is read front to back, or from a copy in a folder for such files (--spool)"}
 	}
 	u, inner, err := takeOff(io.NewSectionReader(src, 0, src.Size()), o)
 	if err != nil {
-		return nil, err
+		return nil, o, err
 	}
 	file, err := spool.Fill(ctx, u, o.Spool)
 	if err == nil {
 		err = u.finish()
 	}
-	notes = append(notes, u.Notes()...)
+	notes := u.Notes()
 	if err = errors.Join(err, u.Close()); err != nil {
 		if file != nil {
 			err = errors.Join(err, file.Close())
 		}
-		return nil, err
+		return nil, o, err
 	}
-	d, err := open(ctx, file, inner, 0, notes)
+	return &UnwrappedFile{file, file, notes}, inner, nil
+}
+
+// openUnwrapped shows the image in the copy of what lay wrapped in src.
+func openUnwrapped(ctx context.Context, src diskimage.Source, file *UnwrappedFile, o OpenOptions, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
+	d, err := open(ctx, file, o, 0, append(notes, file.notes...))
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}

@@ -49,9 +49,9 @@ func runCheck(ctx context.Context, s *session, args []string) (int, error) {
 	if quiet {
 		s.hush()
 	}
-	result, err := in.check(ctx, s, name)
+	result, refusal, err := in.check(ctx, s, name)
 	if err != nil {
-		return 1, err
+		return 1, couldNotOpen(name, err)
 	}
 	if result == nil {
 		return exitUncheckable, errors.New("This image format does not support checks")
@@ -69,12 +69,9 @@ func runCheck(ctx context.Context, s *session, args []string) (int, error) {
 	case result.corruptions > 0:
 		return exitCorrupt, nil
 	}
-	// What makes convert refuse the image is said here as well.
-	img, err := in.open(ctx, s, name)
-	if err != nil {
-		return 1, err
+	if refusal != nil {
+		return 1, couldNotOpen(name, refusal)
 	}
-	img.Close()
 	if result.leaks > 0 {
 		return exitLeaks, nil
 	}
@@ -89,37 +86,74 @@ type checkup struct {
 	leaks, corruptions, checkErrors          int64
 }
 
-// check checks an image, and prints what it finds. There is no result where
-// the format has nothing to check, or with an error.
-func (in *input) check(ctx context.Context, s *session, name string) (*checkup, error) {
+// check checks the image in the file of this name, prints what it finds, and
+// returns beside the result what makes convert refuse the image. There is no
+// result where the format has nothing to check, or with an error.
+func (in *input) check(ctx context.Context, s *session, name string) (result *checkup, refusal, err error) {
 	src, err := in.openSource(ctx, s, name)
 	if err != nil {
-		return nil, couldNotOpen(name, err)
+		return nil, nil, err
 	}
 	defer src.Close()
+	opened := func(in *input) (diskimage.VirtualDisk, error) {
+		img, err := in.openDisk(ctx, s, name)
+		if err != nil {
+			return nil, err
+		}
+		return img.disk, nil
+	}
+	o, err := in.openOptions(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if in.spool == "" {
+		return in.checkSource(ctx, s, src, name, opened) // which refuses what is wrapped
+	}
+	file, o, err := convert.UnwrapFile(ctx, src, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	if file == nil {
+		return in.checkSource(ctx, s, src, name, opened)
+	}
+	defer file.Close()
+	s.notes(file.Notes()...)
+	inside := *in
+	inside.disk = o.Member
+	return inside.checkSource(ctx, s, file, name, func(in *input) (diskimage.VirtualDisk, error) {
+		o.SkipExternal = in.alone
+		return convert.Open(ctx, struct{ diskimage.Source }{file}, o)
+	})
+}
+
+// checkSource is check for src, of which opened shows the disk.
+func (in *input) checkSource(ctx context.Context, s *session, src diskimage.Source, name string, opened func(*input) (diskimage.VirtualDisk, error)) (result *checkup, refusal, err error) {
 	format, err := convert.Detect(src)
 	// A declared format may be contradicted, and what the content is not told
 	// by itself may be declared: opening the image knows both.
 	if err != nil || in.formatName != "" && in.formatName != format.String() {
 		alone := *in
 		alone.alone = true
-		img, err := alone.open(ctx, s, name)
+		disk, err := opened(&alone)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		format = convert.FormatOf(img.disk)
-		img.Close()
+		format = convert.FormatOf(disk)
+		disk.Close()
 	}
-	var result *checkup
 	if format == convert.OVA {
 		result, err = in.checkPackage(ctx, s, src)
 	} else {
 		result, err = in.checkFile(ctx, s, format, src, name)
 	}
-	if err != nil {
-		return nil, couldNotOpen(name, err)
+	if result == nil || err != nil || result.checkErrors+result.corruptions > 0 {
+		return result, nil, err
 	}
-	return result, nil
+	disk, refusal := opened(in)
+	if refusal == nil {
+		disk.Close()
+	}
+	return result, refusal, nil
 }
 
 // finding prints one finding.

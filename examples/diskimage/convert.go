@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/diskimage-go/diskimage"
@@ -15,7 +16,7 @@ import (
 )
 
 const convertSynopsis = "[-f FMT] [--disk N|NAME] [-O FMT] [-o OPTIONS] [-c [--level N] [--window auto|4k|32k] [--trust-compressed]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
-	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--block-hash] [--salvage] [--max-virtual-size SIZE] [--max-output-size SIZE] [--raw-anyway] [--force] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] SOURCE TARGET"
+	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--sidecar] [--block-hash] [--salvage] [--max-virtual-size SIZE] [--max-output-size SIZE] [--raw-anyway] [--force] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] SOURCE TARGET"
 
 // A conversion is the command line of convert.
 type conversion struct {
@@ -33,6 +34,7 @@ type conversion struct {
 	copying    bool   // -C
 	sparse     int64  // -S, -1 if not given
 	force      bool
+	sidecar    bool
 	said       []string // notes for when the options are read
 	form       progressForm
 	level      int
@@ -72,6 +74,11 @@ func runConvert(ctx context.Context, s *session, args []string) (int, error) {
 		return 1, err
 	}
 	c.tell(s, report)
+	if c.sidecar {
+		if err := c.writeSidecar(report.Files); err != nil {
+			return 1, about(sidecarName(c.target), err)
+		}
+	}
 	return 0, nil
 }
 
@@ -96,6 +103,7 @@ func (c *conversion) options(s *session) []option {
 		flag('q', "quiet", &s.quiet),
 		flag(0, "verify", &c.Verify),
 		flag(0, "digest", &c.Digest),
+		flag(0, "sidecar", &c.sidecar),
 		flag(0, "block-hash", &c.BlockHash),
 		flag(0, "salvage", &c.Salvage),
 		flag(0, "force", &c.force),
@@ -247,6 +255,8 @@ func (c *conversion) settle() error {
 		return errors.New("Cannot enable copy offloading when -c or -S is used")
 	case !c.sparseFits(&o):
 		return fmt.Errorf("option '-S' with %d is not supported: zeros are told from data in steps of 4k in a raw target, flat extents and a fixed VHD, of a cluster in QCOW2, of 64k in another VMDK, of a block in another VHD", c.sparse)
+	case c.sidecar && (toPipe || c.inPlace):
+		return errNoSidecar
 	case toPipe && c.Verify:
 		return errors.New("--verify: what went into a pipe cannot be read back")
 	}
@@ -265,6 +275,7 @@ func (c *conversion) settle() error {
 	o.nameBacking(c.format)
 	c.Format, c.QCOW2, c.VMDK, c.VHD = c.format, o.qcow2, o.vmdk, o.vhd
 	c.OnlyTop, c.Force = o.backing != "", c.force
+	c.FileDigest = (c.Digest || c.sidecar) && !c.inPlace
 	c.of = o
 	c.in.salvage = c.Salvage
 	return nil
@@ -329,7 +340,11 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		return c.report(s, func() (*convert.Report, error) { return convert.ToWriter(ctx, s.stdout, img.disk, c.Options) })
 	}
 	if !c.inPlace {
-		if err := checkTargets(c.target, img.disk.Size(), c.Options, append(img.files(), c.of.below...)); err != nil {
+		reads := append(img.files(), c.of.below...)
+		if err := checkTargets(c.target, img.disk.Size(), c.Options, reads); err != nil {
+			return nil, err
+		}
+		if err := c.checkSidecar(reads); err != nil {
 			return nil, err
 		}
 		return c.report(s, func() (*convert.Report, error) { return convert.ToFile(ctx, c.target, img.disk, c.Options) })
@@ -354,7 +369,11 @@ func (c *conversion) runStream(ctx context.Context, s *session, stream diskimage
 		return c.report(s, func() (*convert.Report, error) { return convert.StreamToWriter(ctx, s.stdout, stream, c.Options) })
 	}
 	if !c.inPlace {
-		if err := checkTargets(c.target, stream.Size(), c.Options, append(from, c.of.below...)); err != nil {
+		reads := append(from, c.of.below...)
+		if err := checkTargets(c.target, stream.Size(), c.Options, reads); err != nil {
+			return nil, err
+		}
+		if err := c.checkSidecar(reads); err != nil {
 			return nil, err
 		}
 		return c.report(s, func() (*convert.Report, error) { return convert.StreamToFile(ctx, c.target, stream, c.Options) })
@@ -463,13 +482,17 @@ func (c *conversion) tell(s *session, r *convert.Report) {
 	if c.target == stdName {
 		w = s.stderr
 	}
-	switch {
-	case r.OutputDigest != nil:
-		fmt.Fprintf(w, "%x  %s\n%x  %s\n", r.Digest, c.source, r.OutputDigest, c.target)
-	case r.Digest != nil:
-		fmt.Fprintf(w, "%x  %s\n", r.Digest, c.target)
+	for _, sum := range []struct {
+		hash []byte
+		of   string
+	}{
+		{r.Digest, c.source}, {r.OutputDigest, c.target}, {r.BlockHash, c.source},
+	} {
+		if sum.hash != nil {
+			fmt.Fprintf(w, "%x  %s (guest disk)\n", sum.hash, sum.of)
+		}
 	}
-	if r.BlockHash != nil {
-		fmt.Fprintf(w, "%x  %s\n", r.BlockHash, c.target)
+	if c.Digest {
+		writeSums(w, filepath.Dir(c.target), r.Files)
 	}
 }

@@ -32,7 +32,9 @@ func TestConvertAndBack(t *testing.T) {
 		how = strings.ReplaceAll(how, "", "")
 		t.Run(how, func(t *testing.T) {
 			args := append([]string{"convert", "-q", "--verify", "--digest", "-t", "unsafe"}, strings.Fields(how)...)
-			require.Equal(t, digest+"  disk.raw\n"+digest+"  image\n", succeed(t, append(args, "disk.raw", "image")...))
+			got := succeed(t, append(args, "disk.raw", "image")...)
+			file := fmt.Sprintf("%x", sha256.Sum256(contents(t, "image")))
+			require.Equal(t, digest+"  disk.raw (guest disk)\n"+digest+"  image (guest disk)\n"+file+"  image\n", got)
 			succeed(t, "convert", "-q", "image", "back.raw")
 			padded := (len(disk) + 511) &^ 511
 			if strings.Contains(how, "raw") {
@@ -359,6 +361,6 @@ func TestBlockHash(t *testing.T) {
 	inFolder(t)
 	write(t, "disk.raw", make([]byte, 64<<10))
 	const hash = "8ab067ab7939a3d4f40cbb118956c07c06aeae2d075d6e0a2ebbb94bd42832af"
-	require.Equal(t, hash+"  target\n", succeed(t, "convert", "--block-hash", "-O", "qcow2", "disk.raw", "target"))
-	require.Contains(t, command(t, "convert", "--block-hash", "disk.raw", "-").stderr, hash+"  -\n")
+	require.Equal(t, hash+"  disk.raw (guest disk)\n", succeed(t, "convert", "--block-hash", "-O", "qcow2", "disk.raw", "target"))
+	require.Contains(t, command(t, "convert", "--block-hash", "disk.raw", "-").stderr, hash+"  disk.raw (guest disk)\n")
 }

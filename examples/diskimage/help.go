@@ -90,7 +90,10 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   --output human|json
   --verify           read the target back before it gets its name
   --digest           print the SHA-256 of the guest's disk; with --verify of
-                     the source's and of the target's as it is read back
+                     the source's and of the target's as it is read back; then
+                     that of each file that is written, as sha256sum does
+  --sidecar          write the SHA-256 of each file to TARGET.sha256, for
+                     sha256sum -c
   --block-hash       print the block hash of the guest's disk, as blksum of
                      libblkhash does: it costs what the data costs
   --trust-compressed move the grains of a vmdk into a compressed qcow2 without

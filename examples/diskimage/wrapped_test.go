@@ -38,6 +38,13 @@ func TestWrapped(t *testing.T) {
 		}
 		require.Contains(t, succeed(t, "compare", "--spool=spool", name+".tar.gz", "disk.raw"), "Images are identical.")
 		require.Contains(t, succeed(t, "info", "--spool=spool", name+".tar.gz"), "virtual size: 3 MiB")
+		if r := command(t, "check", "--spool=spool", name+".tar.gz"); name == "disk.raw" {
+			require.Equal(t, exitUncheckable, r.code, r.stderr)
+		} else {
+			require.Zero(t, r.code, r.stderr)
+			require.Contains(t, r.stdout, "No errors were found on the image.")
+		}
+		require.Contains(t, command(t, "check", name+".tar.gz").stderr, "--spool")
 		r := command(t, "convert", "named.img", "target")
 		require.Equal(t, 1, r.code)
 		require.Contains(t, r.stderr, "content is gzip")
