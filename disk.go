@@ -201,7 +201,8 @@ type Attester interface {
 }
 
 // A Noter has something to say that is no error: a damaged copy survived, a
-// size padded. Notes returns what was noted so far, in a stable order.
+// size padded. Notes returns what was noted so far, in a stable order. A
+// disk's are followed by those of the Source that it is read from.
 type Noter interface {
 	Notes() []Note
 }

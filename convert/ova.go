@@ -156,6 +156,7 @@ type PackedFile struct {
 var (
 	_ diskimage.Attester       = (*PackedFile)(nil)
 	_ diskimage.ChangeDetector = (*PackedFile)(nil)
+	_ diskimage.Noter          = (*PackedFile)(nil)
 	_ diskimage.Prefetcher     = (*PackedFile)(nil)
 	_ io.Closer                = (*PackedFile)(nil)
 )
@@ -179,6 +180,9 @@ func (s *PackedFile) Prefetch(off, n int64) {
 		s.f.Prefetch(off, n)
 	}
 }
+
+// Notes returns what was noted of the package's source so far.
+func (s *PackedFile) Notes() []diskimage.Note { return diskimage.NotesOf(s.src) }
 
 // Changed asks the package's source, if it can tell, whether it has changed.
 func (s *PackedFile) Changed() error { return s.f.Changed() }

@@ -206,7 +206,7 @@ func UnwrapFile(ctx context.Context, src diskimage.Source, o OpenOptions) (*Unwr
 
 // openUnwrapped shows the image in the copy of what lay wrapped in src.
 func openUnwrapped(ctx context.Context, src diskimage.Source, file *UnwrappedFile, o OpenOptions, notes []diskimage.Note) (diskimage.VirtualDisk, error) {
-	d, err := open(ctx, file, o, 0, append(notes, file.notes...))
+	d, err := open(ctx, file, o, 0, notes)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}

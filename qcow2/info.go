@@ -59,9 +59,9 @@ func (d *Disk) Info() Info {
 }
 
 // Notes returns what was noted, at opening and while salvaging: of the image,
-// and then of the files that it named.
+// of its file, and then of the files that it named.
 func (d *Disk) Notes() []diskimage.Note {
-	all := d.notes.All()
+	all := append(d.notes.All(), diskimage.NotesOf(d.src)...)
 	if d.h.hasDataFile() {
 		all = append(all, diskimage.NotesOf(d.data)...)
 	}

@@ -70,8 +70,9 @@ func Open(src diskimage.Source, o Options) (*Disk, error) {
 // Size returns the disk's length, exact to the byte.
 func (d *Disk) Size() int64 { return d.size }
 
-// Notes returns what was noted of the image when it was opened.
-func (d *Disk) Notes() []diskimage.Note { return slices.Clone(d.notes) }
+// Notes returns what was noted of the image when it was opened, and of its file
+// so far.
+func (d *Disk) Notes() []diskimage.Note { return slices.Concat(d.notes, diskimage.NotesOf(d.src)) }
 
 // Close closes the source if it is an io.Closer.
 func (d *Disk) Close() error {

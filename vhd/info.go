@@ -71,7 +71,8 @@ func formatID(id [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-// Notes returns what was noted of the image so far, then of its parent.
+// Notes returns what was noted of the image and its file so far, then of its
+// parent.
 func (d *Disk) Notes() []diskimage.Note {
-	return append(d.notes.All(), diskimage.NotesOf(d.parent.Disk)...)
+	return slices.Concat(d.notes.All(), diskimage.NotesOf(d.src), diskimage.NotesOf(d.parent.Disk))
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
-const checkSynopsis = "[-f FMT] [--disk N|NAME] [--output human|json] [-q] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] FILE"
+const checkSynopsis = "[-f FMT] [--disk N|NAME] [--output human|json] [-q] [--size-rule RULE] [--unwrap] [--spool DIR] [--header H] [--public-only] [--allow-external[=DIR|any]] FILE"
 
 // The exit codes of check beside 0 and 1.
 const (

@@ -8,7 +8,7 @@ import (
 	"github.com/diskimage-go/diskimage/convert"
 )
 
-const compareSynopsis = "[-f FMT] [--disk N|NAME] [-F FMT] [--b-disk N|NAME] [-s] [-p] [-q] [--raw-anyway] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] FILE1 FILE2"
+const compareSynopsis = "[-f FMT] [--disk N|NAME] [-F FMT] [--b-disk N|NAME] [-s] [-p] [-q] [--raw-anyway] [--size-rule RULE] [--unwrap] [--spool DIR] [--header H] [--public-only] [--allow-external[=DIR|any]] FILE1 FILE2"
 
 // The exit codes of compare beside 0 (identical) and 1 (different).
 const (

@@ -16,7 +16,7 @@ import (
 )
 
 const convertSynopsis = "[-f FMT] [--disk N|NAME] [-O FMT] [-o OPTIONS] [-c [--level N] [--window auto|4k|32k] [--trust-compressed]] [-B FILE -F FMT] [-l SNAPSHOT] [-S SIZE] [-n [--target-is-zero]] " +
-	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--sidecar] [--block-hash] [--salvage] [--max-virtual-size SIZE] [--max-output-size SIZE] [--raw-anyway] [--force] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] SOURCE TARGET"
+	"[-t CACHE] [-m WORKERS] [-p] [-q] [--progress=json] [--verify] [--digest] [--sidecar] [--block-hash] [--salvage] [--max-virtual-size SIZE] [--max-output-size SIZE] [--raw-anyway] [--force] [--size-rule RULE] [--unwrap] [--spool DIR] [--header H] [--public-only] [--allow-external[=DIR|any]] SOURCE TARGET"
 
 // A conversion is the command line of convert.
 type conversion struct {

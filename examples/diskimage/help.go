@@ -114,6 +114,9 @@ Sizes take the suffixes k, M, G, T, P and E, powers of 1024.
   --spool DIR        first copy what a pipe gives, or what is wrapped, to a
                      temporary file in DIR: then images of any format can be
                      read from it
+  --header 'NAME: VALUE'
+                     sent to the server of a URL; @FILE: those in its lines
+  --public-only      connect to addresses of the public Internet only
   --raw-anyway       take -f raw at its word, whatever the content looks like
   --force            write to a block device, or over the files of a vmdk of
                      several

@@ -15,7 +15,7 @@ import (
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
-const infoSynopsis = "[-f FMT] [--disk N|NAME] [--output human|json] [--backing-chain] [-q] [--raw-anyway] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] FILE"
+const infoSynopsis = "[-f FMT] [--disk N|NAME] [--output human|json] [--backing-chain] [-q] [--raw-anyway] [--size-rule RULE] [--unwrap] [--spool DIR] [--header H] [--public-only] [--allow-external[=DIR|any]] FILE"
 
 func runInfo(ctx context.Context, s *session, args []string) (int, error) {
 	var (

@@ -12,6 +12,7 @@ import (
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/convert"
+	"github.com/diskimage-go/diskimage/httpsource"
 	"github.com/diskimage-go/diskimage/internal/hostfile"
 	"github.com/diskimage-go/diskimage/internal/spool"
 	"github.com/diskimage-go/diskimage/qcow2"
@@ -31,9 +32,10 @@ type input struct {
 	snapshot   string // -l, as given
 	disk       string // of an OVA
 	sizeRule   vhd.SizeRule
-	alone      bool   // open none of the files that the image names
-	maxVirtual int64  // bytes of guest disk; 0: any
-	unwrap     bool   // take off what is around the image, whatever its name
+	alone      bool  // open none of the files that the image names
+	maxVirtual int64 // bytes of guest disk; 0: any
+	unwrap     bool  // take off what is around the image, whatever its name
+	http       httpsource.Options
 	spool      string // the folder for a copy of what is read front to back; "": there is to be none
 }
 
@@ -51,6 +53,8 @@ func (in *input) options() []option {
 		}),
 		flag(0, "unwrap", &in.unwrap),
 		value(0, "spool", &in.spool),
+		parsed(0, "header", in.addHeader),
+		{0, "public-only", noArgument, func(string) error { in.http.Allow = httpsource.PublicOnly; return nil }},
 		ignored('U', "force-share", noArgument), // images are not locked
 		refused(0, "image-opts", noArgument, "images are given by their file names"),
 		refused(0, "object", needsArgument, "there are no objects"),

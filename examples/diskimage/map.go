@@ -15,7 +15,7 @@ import (
 	"github.com/diskimage-go/diskimage/vmdk"
 )
 
-const mapSynopsis = "[-f FMT] [--disk N|NAME] [-s OFFSET] [-l LENGTH] [--output human|json] [--raw-anyway] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] FILE"
+const mapSynopsis = "[-f FMT] [--disk N|NAME] [-s OFFSET] [-l LENGTH] [--output human|json] [--raw-anyway] [--size-rule RULE] [--unwrap] [--spool DIR] [--header H] [--public-only] [--allow-external[=DIR|any]] FILE"
 
 func runMap(ctx context.Context, s *session, args []string) (int, error) {
 	var (

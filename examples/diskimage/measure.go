@@ -9,7 +9,7 @@ import (
 	"github.com/diskimage-go/diskimage/convert"
 )
 
-const measureSynopsis = "[-O FMT] [-o OPTIONS] [--output human|json] (--size SIZE | [-f FMT] [--disk N|NAME] [-l SNAPSHOT] [--exact [-c]] [--raw-anyway] [--size-rule RULE] [--unwrap] [--spool DIR] [--allow-external[=DIR|any]] FILE)"
+const measureSynopsis = "[-O FMT] [-o OPTIONS] [--output human|json] (--size SIZE | [-f FMT] [--disk N|NAME] [-l SNAPSHOT] [--exact [-c]] [--raw-anyway] [--size-rule RULE] [--unwrap] [--spool DIR] [--header H] [--public-only] [--allow-external[=DIR|any]] FILE)"
 
 func runMeasure(ctx context.Context, s *session, args []string) (int, error) {
 	var (

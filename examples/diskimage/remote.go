@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"net/url"
+	"os"
 	"path"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/diskimage-go/diskimage"
@@ -55,11 +58,36 @@ func (s *session) conceal(args []string) ([]string, error) {
 }
 
 // openRemote asks for a URL.
-func (s *session) openRemote(ctx context.Context, r *remote) (err error) {
+func (in *input) openRemote(ctx context.Context, r *remote) (err error) {
 	if r.object == nil {
-		r.object, err = httpsource.Get(ctx, r.url, httpsource.Options{})
+		r.object, err = httpsource.Get(ctx, r.url, in.http)
 	}
 	return err
+}
+
+// addHeader takes a header field for requests, "NAME: VALUE", or with "@FILE"
+// those in the lines of a file, which no list of processes shows. Neither is
+// printed: it may be a key.
+func (in *input) addHeader(v string) error {
+	lines := []string{v}
+	if file, ok := strings.CutPrefix(v, "@"); ok {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return about("--header", err)
+		}
+		lines = strings.Split(strings.TrimRight(string(text), "\r\n"), "\n")
+	}
+	if in.http.Header == nil {
+		in.http.Header = http.Header{}
+	}
+	for _, line := range lines {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			return errors.New("--header: what is given is not of the form NAME: VALUE")
+		}
+		in.http.Header.Add(name, strings.TrimSpace(value))
+	}
+	return nil
 }
 
 func (r *remote) close() {
@@ -83,7 +111,7 @@ func (keptSource) Close() error { return nil }
 // remoteSource returns a remote for random access: a copy, where the server
 // does not give ranges and one is wanted.
 func (in *input) remoteSource(ctx context.Context, s *session, r *remote) (source, error) {
-	if err := s.openRemote(ctx, r); err != nil {
+	if err := in.openRemote(ctx, r); err != nil {
 		return nil, err
 	}
 	switch {
@@ -104,7 +132,7 @@ func (in *input) remoteSource(ctx context.Context, s *session, r *remote) (sourc
 // remoteStream returns a remote that is to be read front to back, and nil if
 // there is more that can be done with it.
 func (in *input) remoteStream(ctx context.Context, s *session, r *remote) (io.Reader, error) {
-	if err := s.openRemote(ctx, r); err != nil {
+	if err := in.openRemote(ctx, r); err != nil {
 		return nil, err
 	}
 	if r.object.Stream == nil || in.spool != "" {

@@ -135,6 +135,39 @@ func TestURL(t *testing.T) {
 	require.NoFileExists(t, "new")
 }
 
+// TestURLOptions: a server may want a header and tell no version, and what is
+// not on the public Internet can be left alone.
+func TestURLOptions(t *testing.T) {
+	inFolder(t)
+	disk := diskBytes(1 << 20)
+	write(t, "key", []byte("Authorization: Bearer topsecret\r\nX-More: a:b\n"))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer topsecret" || r.Header.Get("X-More") != "a:b" {
+			http.Error(w, "no", http.StatusUnauthorized)
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(disk))
+	}))
+	defer server.Close()
+	for _, args := range [][]string{{"--header", "@key"}, {"--header", "Authorization: Bearer topsecret", "--header=x-more:a:b"}} {
+		r := command(t, append(append([]string{"convert"}, args...), server.URL, "target")...)
+		require.Zero(t, r.code, r.stderr)
+		require.True(t, bytes.Equal(disk, contents(t, "target")))
+		require.Contains(t, r.stderr, "neither an ETag nor a time of modification")
+		require.NotContains(t, r.stderr, "topsecret")
+		require.NoError(t, os.Remove("target"))
+	}
+	for want, args := range map[string][]string{
+		"401": {}, "only public addresses": {"--public-only"}, "NAME: VALUE": {"--header", "topsecret"},
+		"no such file": {"--header", "@none"}, "Range is the source's own": {"--header", "range: bytes=0-1"},
+	} {
+		r := command(t, append(append([]string{"info"}, args...), server.URL)...)
+		require.Equal(t, 1, r.code)
+		require.Contains(t, r.stderr, want)
+		require.NotContains(t, r.stderr, "topsecret")
+	}
+}
+
 // TestURLFetchesWhatIsAllocated: of a compressed image little more is fetched
 // than what lies in it.
 func TestURLFetchesWhatIsAllocated(t *testing.T) {
