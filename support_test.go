@@ -96,7 +96,7 @@ var capabilities = []capability{
 	{"vhd: check of footers, table, overlaps, bitmaps", "yes", "",
 		[]string{"vhd.TestHostileInput", "vhd.TestBitmaps", "vhd.TestBitFlips"}, nil},
 	{"any image behind an http or https URL", "in ranges, ahead of use", "no",
-		[]string{"httpsource.TestRealServer", "httpsource.TestConcurrentReads", "httpsource.TestPrefetchOnce", "httpsource.TestObjectIsReplaced", "httpsource.TestResume", "httpsource.TestLastingFaults", "convert.TestPrefetch", "examples/diskimage.TestURL", "examples/diskimage.TestURLFetchesWhatIsAllocated"}, nil},
+		[]string{"httpsource.TestRealServer", "httpsource.TestConcurrentReads", "httpsource.TestPrefetchOnce", "httpsource.TestObjectIsReplaced", "httpsource.TestResume", "httpsource.TestLastingFaults", "convert.TestHTTPFaults", "convert.TestPrefetch", "examples/diskimage.TestURL", "examples/diskimage.TestURLFetchesWhatIsAllocated"}, nil},
 	{"images behind a URL of a server without ranges", "front to back, or with a copy, `--spool DIR`", "no",
 		[]string{"httpsource.TestStream", "httpsource.TestStreamCut", "examples/diskimage.TestURL"}, nil},
 	{"gzip and zstd around an image, of several members too; a tar, or a tar.gz as Google exports, with one", "front to back, or with a copy, `--spool DIR`", "no",
