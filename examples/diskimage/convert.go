@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -320,8 +319,8 @@ func (c *conversion) run(ctx context.Context, s *session) (*convert.Report, erro
 		defer file.Close()
 		defer stream.Close()
 		var from []fs.FileInfo
-		if info, err := os.Stat(c.source); err == nil { // unless it is no file
-			from = append(from, info)
+		if f, ok := file.(interface{ Info() fs.FileInfo }); ok { // unless it is no file
+			from = append(from, f.Info())
 		}
 		return c.runStream(ctx, s, stream, from)
 	}

@@ -45,6 +45,17 @@ func TestWrapped(t *testing.T) {
 			require.Contains(t, r.stdout, "No errors were found on the image.")
 		}
 		require.Contains(t, command(t, "check", name+".tar.gz").stderr, "--spool")
+		f, err := os.Open("named.img")
+		require.NoError(t, err)
+		for _, source := range []string{"named.img", "-"} { // the file that it is
+			r := commandOn(t, f, "convert", "--unwrap", source, "named.img")
+			require.Equal(t, 1, r.code)
+			if name != "disk.qcow2" {
+				require.Contains(t, r.stderr, "which is read")
+			}
+			require.Equal(t, packed, contents(t, "named.img"))
+		}
+		require.NoError(t, f.Close())
 		r := command(t, "convert", "named.img", "target")
 		require.Equal(t, 1, r.code)
 		require.Contains(t, r.stderr, "content is gzip")
