@@ -20,14 +20,15 @@ const (
 	synced   = "synced"
 )
 
-// A job is one conversion, said as the arguments of convert that both
-// programs understand.
+// A job is one run of each program, said as the arguments that both understand.
 type job struct {
 	name string
-	from string // the input's name
-	to   string // format of the output
-	args []string
-	pipe bool // our command reads the input from a pipe; qemu-img, which cannot, from the file
+	verb string   // default: convert
+	from string   // the input's name
+	to   string   // convert: format of the output
+	args []string // of both
+	ours []string // of our command alone
+	pipe bool     // our command reads the input from a pipe; qemu-img, which cannot, from the file
 }
 
 // What -o says of the VMDK images that products exchange, and of VHD images
@@ -39,25 +40,44 @@ var (
 )
 
 var jobs = []job{
-	{"raw to qcow2", "disk.raw", "qcow2", nil, false},
-	{"qcow2 to raw", "plain.qcow2", "raw", nil, false},
-	{"raw to zlib", "disk.raw", "qcow2", []string{"-c"}, false},
-	{"raw to zstd", "disk.raw", "qcow2", []string{"-c", "-o", "compression_type=zstd"}, false},
-	{"zlib to raw", "zlib.qcow2", "raw", nil, false},
-	{"zstd to raw", "zstd.qcow2", "raw", nil, false},
-	{"zlib to zlib", "zlib.qcow2", "qcow2", []string{"-c"}, false},
-	{"streamOptimized to qcow2", "stream.vmdk", "qcow2", nil, false},
-	{"streamOptimized to zlib", "stream.vmdk", "qcow2", []string{"-c"}, false},
-	{"streamOptimized, piped, to qcow2", "stream.vmdk", "qcow2", nil, true},
-	{"streamOptimized, piped, to zlib", "stream.vmdk", "qcow2", []string{"-c"}, true},
-	{"zlib to streamOptimized", "zlib.qcow2", "vmdk", stream, false},
-	{"raw to streamOptimized", "disk.raw", "vmdk", stream, false},
-	{"monolithicSparse to qcow2", "sparse.vmdk", "qcow2", nil, false},
-	{"qcow2 to monolithicSparse", "plain.qcow2", "vmdk", nil, false},
-	{"dynamic VHD to qcow2", "dynamic.vpc", "qcow2", nil, false},
-	{"qcow2 to dynamic VHD", "plain.qcow2", "vpc", dynamic, false},
-	{"fixed VHD to raw", "fixed.vpc", "raw", nil, false},
-	{"raw to fixed VHD", "disk.raw", "vpc", fixed, false},
+	{name: "raw to qcow2", from: "disk.raw", to: "qcow2"},
+	{name: "qcow2 to raw", from: "plain.qcow2", to: "raw"},
+	{name: "raw to zlib", from: "disk.raw", to: "qcow2", args: []string{"-c"}},
+	{name: "raw to zlib, window of 32k", from: "disk.raw", to: "qcow2", args: []string{"-c"}, ours: []string{"--window", "32k"}},
+	{name: "raw to zstd", from: "disk.raw", to: "qcow2", args: []string{"-c", "-o", "compression_type=zstd"}},
+	{name: "zlib to raw", from: "zlib.qcow2", to: "raw"},
+	{name: "zstd to raw", from: "zstd.qcow2", to: "raw"},
+	{name: "zlib to zlib", from: "zlib.qcow2", to: "qcow2", args: []string{"-c"}},
+	{name: "streamOptimized to qcow2", from: "stream.vmdk", to: "qcow2"},
+	{name: "streamOptimized to zlib", from: "stream.vmdk", to: "qcow2", args: []string{"-c"}},
+	{name: "streamOptimized, piped, to qcow2", from: "stream.vmdk", to: "qcow2", pipe: true},
+	{name: "streamOptimized, piped, to zlib", from: "stream.vmdk", to: "qcow2", args: []string{"-c"}, pipe: true},
+	{name: "zlib to streamOptimized", from: "zlib.qcow2", to: "vmdk", args: stream},
+	{name: "raw to streamOptimized", from: "disk.raw", to: "vmdk", args: stream},
+	{name: "monolithicSparse to qcow2", from: "sparse.vmdk", to: "qcow2"},
+	{name: "qcow2 to monolithicSparse", from: "plain.qcow2", to: "vmdk"},
+	{name: "dynamic VHD to qcow2", from: "dynamic.vpc", to: "qcow2"},
+	{name: "qcow2 to dynamic VHD", from: "plain.qcow2", to: "vpc", args: dynamic},
+	{name: "fixed VHD to raw", from: "fixed.vpc", to: "raw"},
+	{name: "raw to fixed VHD", from: "disk.raw", to: "vpc", args: fixed},
+	{name: "compare plain.qcow2", verb: "compare", from: "plain.qcow2"},
+	{name: "compare zlib.qcow2", verb: "compare", from: "zlib.qcow2"},
+	{name: "compare sparse.vmdk", verb: "compare", from: "sparse.vmdk"},
+	{name: "compare dynamic.vpc", verb: "compare", from: "dynamic.vpc"},
+	{name: "check plain.qcow2", verb: "check", from: "plain.qcow2"},
+	{name: "check zlib.qcow2", verb: "check", from: "zlib.qcow2"},
+	{name: "check sparse.vmdk", verb: "check", from: "sparse.vmdk"},
+	{name: "map plain.qcow2", verb: "map", from: "plain.qcow2", args: []string{"--output=json"}},
+	{name: "map zlib.qcow2", verb: "map", from: "zlib.qcow2", args: []string{"--output=json"}},
+	{name: "map sparse.vmdk", verb: "map", from: "sparse.vmdk", args: []string{"--output=json"}},
+	{name: "map dynamic.vpc", verb: "map", from: "dynamic.vpc", args: []string{"--output=json"}},
+	{name: "measure plain.qcow2", verb: "measure", from: "plain.qcow2", args: []string{"-O", "qcow2"}},
+	{name: "measure zlib.qcow2", verb: "measure", from: "zlib.qcow2", args: []string{"-O", "qcow2"}},
+	{name: "measure disk.raw", verb: "measure", from: "disk.raw", args: []string{"-O", "qcow2"}},
+	{name: "info plain.qcow2", verb: "info", from: "plain.qcow2"},
+	{name: "info zlib.qcow2", verb: "info", from: "zlib.qcow2"},
+	{name: "info stream.vmdk", verb: "info", from: "stream.vmdk"},
+	{name: "info dynamic.vpc", verb: "info", from: "dynamic.vpc"},
 }
 
 // format returns the format of an input, by its name.
@@ -174,6 +194,10 @@ func (b *bench) measure(ctx context.Context, s side, j job, mode string, verify 
 	if err != nil {
 		return err
 	}
+	if j.verb != "" {
+		s.to.add(used, 0, 0)
+		return nil
+	}
 	info, err := os.Stat(out)
 	if err != nil {
 		return err
@@ -192,6 +216,9 @@ func (b *bench) measure(ctx context.Context, s side, j job, mode string, verify 
 }
 
 func (b *bench) runReference(ctx context.Context, j job, mode, out string) (usage, error) {
+	if j.verb != "" {
+		return timed(exec.CommandContext(ctx, b.reference, b.reading(j)...))
+	}
 	args := append([]string{"convert", "-W", "-m", "16", "-f", format(j.from), "-O", j.to}, j.args...)
 	used, err := timed(exec.CommandContext(ctx, b.reference, append(args, b.path(j.from), out)...))
 	if err != nil || mode == unsynced {
@@ -203,8 +230,20 @@ func (b *bench) runReference(ctx context.Context, j job, mode, out string) (usag
 	return used, err
 }
 
+// reading returns the arguments of a job that writes nothing.
+func (b *bench) reading(j job) []string {
+	args := append([]string{j.verb, "-f", format(j.from)}, j.args...)
+	if j.verb == "compare" {
+		return append(args, "-F", "raw", b.path(j.from), b.path("disk.raw"))
+	}
+	return append(args, b.path(j.from))
+}
+
 func (b *bench) runOurs(ctx context.Context, j job, mode, out string) (usage, error) {
-	args := append([]string{"convert", "-f", format(j.from), "-O", j.to}, j.args...)
+	if j.verb != "" {
+		return timed(exec.CommandContext(ctx, b.ours, b.reading(j)...))
+	}
+	args := slices.Concat([]string{"convert", "-f", format(j.from), "-O", j.to}, j.args, j.ours)
 	if mode == unsynced {
 		args = append(args, "-t", "unsafe")
 	}

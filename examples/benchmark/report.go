@@ -76,7 +76,7 @@ func (r *report) writeTable(w io.Writer) error {
 	fmt.Fprintln(t, "job\tmode\tseconds\tratio\tcpu seconds\tpeak MiB\tsize MiB\tallocated MiB")
 	for _, res := range r.Results {
 		a, b := res.Reference, res.Ours
-		fmt.Fprintf(t, "%s\t%s\t%.2f / %.2f\t%.2f\t%.2f / %.2f\t%s / %s\t%s / %s\t%s / %s\n", res.Job, res.Mode,
+		fmt.Fprintf(t, "%s\t%s\t%.3f / %.3f\t%.2f\t%.2f / %.2f\t%s / %s\t%s / %s\t%s / %s\n", res.Job, res.Mode,
 			a.Seconds, b.Seconds, res.Ratio, a.CPU, b.CPU, mib(a.Memory), mib(b.Memory),
 			mib(a.Size), mib(b.Size), mib(a.Allocated), mib(b.Allocated))
 	}
