@@ -73,7 +73,7 @@ func fuzzSeeds(t testing.TB) (all [][]byte) {
 // gives; and that its extents tell no lies about that.
 func FuzzConvert(f *testing.F) {
 	for i, p := range fuzzSeeds(f) {
-		if !testing.Short() || i%16 == 0 {
+		if !testing.Short() || i%32 == 0 {
 			f.Add(p, byte(i))
 		}
 	}
