@@ -3,27 +3,21 @@ package deflate
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"testing"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/stretchr/testify/require"
+
+	"github.com/diskimage-go/diskimage/internal/disktest"
 )
 
 // BenchmarkEncode encodes clusters of 64 KiB beside the streaming encoder that
-// it takes the place of, and tells what part of their size is left. Their
-// content is the file that DISKIMAGE_BENCH_DATA names, or this program itself.
+// it takes the place of, and tells what part of their size is left. See
+// [disktest.Data] for their content.
 func BenchmarkEncode(b *testing.B) {
 	const cluster = 65536
-	name := os.Getenv("DISKIMAGE_BENCH_DATA")
-	if name == "" {
-		var err error
-		name, err = os.Executable()
-		require.NoError(b, err)
-	}
-	data, err := os.ReadFile(name)
-	require.NoError(b, err)
-	data = data[:min(len(data), 8<<20)/cluster*cluster]
+	data := disktest.Data(b, 8<<20)
+	data = data[:len(data)/cluster*cluster]
 
 	run := func(name string, encode func(src []byte) int) {
 		b.Run(name, func(b *testing.B) {

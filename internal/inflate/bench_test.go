@@ -3,27 +3,20 @@ package inflate
 import (
 	"bytes"
 	"io"
-	"os"
 	"testing"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/stretchr/testify/require"
+
+	"github.com/diskimage-go/diskimage/internal/disktest"
 )
 
 // BenchmarkDecode decodes clusters of 64 KiB beside the streaming decoder that
-// it takes the place of. Their content is the file that DISKIMAGE_BENCH_DATA
-// names, or this program itself.
+// it takes the place of. See [disktest.Data] for their content.
 func BenchmarkDecode(b *testing.B) {
 	const cluster = 65536
-	name := os.Getenv("DISKIMAGE_BENCH_DATA")
-	if name == "" {
-		var err error
-		name, err = os.Executable()
-		require.NoError(b, err)
-	}
-	data, err := os.ReadFile(name)
-	require.NoError(b, err)
-	data = data[:min(len(data), 16<<20)/cluster*cluster]
+	data := disktest.Data(b, 16<<20)
+	data = data[:len(data)/cluster*cluster]
 
 	for _, window := range []int{4096, 32768} {
 		var streams [][]byte
