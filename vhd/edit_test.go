@@ -43,40 +43,12 @@ func damageable() []*imagetest.VHDImage {
 	return images
 }
 
-// edited returns an image with its fields changed, if seal is set with the
-// checksums made right, and if both is set with the footer's changes made to its
-// copy too.
+// edited returns an image with its fields changed, see [imagetest.Edit], if seal
+// is set with the checksums made right, and if both is set with the footer's
+// changes made to its copy too.
 func edited(m *imagetest.VHDImage, edits []byte, seal, both bool) []byte {
 	file := bytes.Clone(m.Bytes)
-	fields := fieldsOf(m)
-	for ; len(edits) >= 4; edits = edits[4:] {
-		p := fields[int(binary.BigEndian.Uint16(edits))%len(fields)].of(file)
-		other := fields[int(edits[3])%len(fields)].of(file)
-		n := min(len(p), len(other))
-		switch edits[2] % 7 {
-		case 0:
-			clear(p)
-		case 1: // 1
-			clear(p)
-			p[len(p)-1] = 1
-		case 2: // a power of two
-			clear(p)
-			p[len(p)-1-int(edits[3])/8%len(p)] = 1 << (edits[3] % 8)
-		case 3: // the largest
-			for i := range p {
-				p[i] = 0xff
-			}
-		case 4: // one more, in a byte
-			p[int(edits[3])%len(p)]++
-		case 5:
-			copy(p[len(p)-n:], other[len(other)-n:])
-		case 6:
-			p, other = p[len(p)-n:], other[len(other)-n:]
-			kept := bytes.Clone(p)
-			copy(p, other)
-			copy(other, kept)
-		}
-	}
+	imagetest.Edit(file, binary.BigEndian, fieldsOf(m), edits)
 	if both && m.Header > 0 {
 		copy(file[:footerLen], file[m.Footer:])
 	}
@@ -91,19 +63,11 @@ func edited(m *imagetest.VHDImage, edits []byte, seal, both bool) []byte {
 	return file
 }
 
-// A place is a field of so many bytes in a file.
-type place struct {
-	off int64
-	n   int
-}
-
-func (p place) of(file []byte) []byte { return file[p.off:][:p.n] }
-
 // fieldsOf returns the fields of all of an image's structures.
-func fieldsOf(m *imagetest.VHDImage) (all []place) {
+func fieldsOf(m *imagetest.VHDImage) (all []imagetest.Field) {
 	add := func(base int64, pairs ...int) {
 		for ; len(pairs) > 0; pairs = pairs[2:] {
-			all = append(all, place{base + int64(pairs[0]), pairs[1]})
+			all = append(all, imagetest.Field{Off: base + int64(pairs[0]), Len: pairs[1]})
 		}
 	}
 	footer := []int{
