@@ -2,8 +2,11 @@
 # Runs every fuzz target of the module in turn. Usage: scripts/fuzz.sh [TIME]
 # TIME is that of each target, as go test -fuzztime takes it (default 1m). What
 # is interesting is not minimised: that would take a short run's whole time.
+# An input that takes ten seconds fails as one that hangs, which on a machine
+# with much else to do can be any.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+ulimit -v $((16 << 20)) || true # KiB: what takes memory without end fails, and not the machine
 time=${1:-1m}
 failed=()
 while IFS=: read -r file target; do
