@@ -22,20 +22,37 @@ type pipeline struct {
 	ended   bool
 
 	orderMu sync.Mutex
-	next    int          // seq of the batch whose turn it is
-	waiting map[int]*job // encoded, not yet placed
+	encoded sequence // and not yet placed
 
-	doneMu  sync.Mutex
-	oldest  int          // seq of the first batch that is not done
-	settled map[int]*job // done, but not all before them
-	free    chan *job
+	doneMu sync.Mutex
+	stored sequence // and not all before them
+	free   chan *job
+}
+
+// A sequence gives jobs in the order of their batches, whatever order they come
+// in.
+type sequence struct {
+	next int // seq of the batch whose turn it is
+	jobs map[int]*job
+}
+
+func (s *sequence) put(j *job) { s.jobs[j.seq] = j }
+
+// take returns the job whose turn it is, or nil if it has not come.
+func (s *sequence) take() *job {
+	j := s.jobs[s.next]
+	if j != nil {
+		delete(s.jobs, s.next)
+		s.next++
+	}
+	return j
 }
 
 // concurrent does what sequential does, with several workers: the same calls
 // per batch, Place and inOrder in the same order, so the same bytes.
 func concurrent(ctx context.Context, src feed, w diskimage.Writer, workers int, inTurn bool, inOrder func(*job) error, done func(*job)) error {
-	p := &pipeline{src: src, w: w, inOrder: inOrder, done: done, inTurn: inTurn, waiting: make(map[int]*job),
-		settled: make(map[int]*job), free: make(chan *job, batchesInFlight(workers))}
+	p := &pipeline{src: src, w: w, inOrder: inOrder, done: done, inTurn: inTurn,
+		encoded: sequence{jobs: make(map[int]*job)}, stored: sequence{jobs: make(map[int]*job)}, free: make(chan *job, batchesInFlight(workers))}
 	for range cap(p.free) {
 		p.free <- &job{} // its batch is made when it is first used
 	}
@@ -86,14 +103,8 @@ func (p *pipeline) work(ctx context.Context) error {
 func (p *pipeline) settle(j *job) {
 	p.doneMu.Lock()
 	defer p.doneMu.Unlock()
-	p.settled[j.seq] = j
-	for {
-		j, ok := p.settled[p.oldest]
-		if !ok {
-			return
-		}
-		delete(p.settled, p.oldest)
-		p.oldest++
+	p.stored.put(j)
+	for j := p.stored.take(); j != nil; j = p.stored.take() {
 		p.free <- j
 	}
 }
@@ -122,14 +133,8 @@ func (p *pipeline) plan(ctx context.Context, j *job) (bool, error) {
 func (p *pipeline) place(ctx context.Context, j *job, mine []*job) ([]*job, error) {
 	p.orderMu.Lock()
 	defer p.orderMu.Unlock()
-	p.waiting[j.seq] = j
-	for {
-		j, ok := p.waiting[p.next]
-		if !ok {
-			return mine, nil
-		}
-		delete(p.waiting, p.next)
-		p.next++
+	p.encoded.put(j)
+	for j := p.encoded.take(); j != nil; j = p.encoded.take() {
 		if err := p.inOrder(j); err != nil {
 			return nil, err
 		}
@@ -143,4 +148,5 @@ func (p *pipeline) place(ctx context.Context, j *job, mine []*job) ([]*job, erro
 		}
 		mine = append(mine, j)
 	}
+	return mine, nil
 }
