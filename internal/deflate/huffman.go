@@ -10,13 +10,7 @@ import (
 // symbols get a code. keys is room to work in.
 func lengths(freq []uint32, lens []uint8, most int, keys []uint64) {
 	clear(lens)
-	n := 0
-	for sym, f := range freq {
-		if f > 0 {
-			keys[n] = uint64(f)<<16 | uint64(sym)
-			n++
-		}
-	}
+	n := sortByFreq(freq, keys)
 	if n < 2 {
 		// One code of one bit alone would not be complete.
 		first := 0
@@ -32,7 +26,6 @@ func lengths(freq []uint32, lens []uint8, most int, keys []uint64) {
 		return
 	}
 	keys = keys[:n]
-	slices.Sort(keys)
 
 	// Moffat and Katajainen, "In-place calculation of minimum-redundancy codes".
 	var a [fixLit]uint32
@@ -97,6 +90,31 @@ func lengths(freq []uint32, lens []uint8, most int, keys []uint64) {
 			i++
 		}
 	}
+}
+
+// sortByFreq puts a key for each symbol that occurs into keys, sorted by how
+// often, then by symbol, and returns how many there are. Most occur seldom, and
+// are sorted by counting.
+func sortByFreq(freq []uint32, keys []uint64) (n int) {
+	var at [128]uint16 // where those that occur so often begin; the last: so often or more
+	for _, f := range freq {
+		at[min(f, uint32(len(at)-1))]++
+	}
+	at[0] = 0 // do not occur
+	for i, c := range at {
+		at[i] = uint16(n)
+		n += int(c)
+	}
+	often := at[len(at)-1]
+	for sym, f := range freq {
+		if f > 0 {
+			i := &at[min(f, uint32(len(at)-1))]
+			keys[*i] = uint64(f)<<16 | uint64(sym)
+			*i++
+		}
+	}
+	slices.Sort(keys[often:n])
+	return n
 }
 
 // codes gives each symbol its code (RFC 1951, section 3.2.2), in the order of
