@@ -1,6 +1,8 @@
 package vhd
 
 import (
+	"encoding/binary"
+	"math"
 	"math/bits"
 	"sync/atomic"
 
@@ -13,7 +15,7 @@ import (
 type bitmap struct {
 	block   int64
 	sectors int64
-	bits    []byte // nil: all are set
+	bits    []byte // whole words of eight; nil: all are set
 }
 
 // run returns what the sector is, and how many from it on are alike.
@@ -21,19 +23,19 @@ func (b *bitmap) run(sector int64) (set bool, n int64) {
 	if b.bits == nil {
 		return true, b.sectors - sector
 	}
-	set = b.bits[sector/8]<<(sector%8)&0x80 != 0
-	var flip byte
-	if set {
-		flip = 0xff
+	word := func(at int64) uint64 { return binary.BigEndian.Uint64(b.bits[at/64*8:]) << (at % 64) }
+	var flip uint64
+	if set = int64(word(sector)) < 0; set {
+		flip = math.MaxUint64
 	}
 	at := sector
 	for at < b.sectors {
-		// Of the byte, the bits from at on, as ones where the run ends.
-		if differ := (b.bits[at/8] ^ flip) << (at % 8); differ != 0 {
-			at += int64(bits.LeadingZeros8(differ))
+		// Of the word, the bits from at on, as ones where the run ends.
+		if differ := word(at) ^ flip<<(at%64); differ != 0 {
+			at += int64(bits.LeadingZeros64(differ))
 			break
 		}
-		at = at&^7 + 8
+		at = at&^63 + 64
 	}
 	return set, min(at, b.sectors) - sector
 }
@@ -50,8 +52,8 @@ func (c *bitmapCache) get(d *Disk, block, start int64) (*bitmap, error) {
 		return b, nil
 	}
 	sectors := d.blockSize / sectorSize
-	b := &bitmap{block: block, sectors: sectors, bits: make([]byte, (sectors+7)/8)}
-	if err := readFull(d.src, b.bits, start, "sector bitmap"); err != nil {
+	b := &bitmap{block: block, sectors: sectors, bits: make([]byte, (sectors+63)/64*8)}
+	if err := readFull(d.src, b.bits[:(sectors+7)/8], start, "sector bitmap"); err != nil {
 		return nil, err
 	}
 	switch set, n := b.run(0); {

@@ -264,8 +264,9 @@ func (d dated) OpenSource(context.Context, diskimage.Reference) (diskimage.Sourc
 
 // TestBitmapRuns holds the runs of a bitmap against its bits.
 func TestBitmapRuns(t *testing.T) {
-	for _, bits := range [][]byte{{0}, {0xff}, {0xa5, 0x00, 0xff, 0x01}, {0x80}, {0x01, 0x80}, {0xff, 0xff, 0xfe}} {
-		b := &bitmap{sectors: int64(len(bits)) * 8, bits: bits}
+	for _, bits := range [][]byte{{0}, {0xff}, {0xa5, 0x00, 0xff, 0x01}, {0x80}, {0x01, 0x80}, {0xff, 0xff, 0xfe},
+		bytes.Repeat([]byte{0xff}, 20), append(make([]byte, 15), 1, 0xff), append(bytes.Repeat([]byte{0xff}, 8), 0x7f)} {
+		b := &bitmap{sectors: int64(len(bits)) * 8, bits: append(bits, make([]byte, -len(bits)&7)...)}
 		at := func(i int64) bool { return bits[i/8]<<(i%8)&0x80 != 0 }
 		for i := int64(0); i < b.sectors; i++ {
 			n := int64(1)

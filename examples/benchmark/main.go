@@ -93,7 +93,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if *command == "" {
 		*command = filepath.Join(work, "diskimage")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", *command, "./examples/diskimage").CombinedOutput(); err != nil {
+		build := exec.CommandContext(ctx, "go", "build", "-o", *command, "./examples/diskimage")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as README.md has it
+		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("building the command: %w\n%s", err, out)
 		}
 	}

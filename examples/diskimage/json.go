@@ -105,20 +105,24 @@ func writeValue(b *bufio.Writer, v any, depth int) {
 		b.WriteByte(']')
 	case string:
 		writeString(b, v)
-	default: // numbers and truth values print as they are
+	case int64:
+		b.Write(strconv.AppendInt(b.AvailableBuffer(), v, 10))
+	default: // other numbers and truth values print as they are
 		fmt.Fprint(b, v)
 	}
 }
 
 func writeString(b *bufio.Writer, s string) {
-	short := map[rune]string{'"': `\"`, '\\': `\\`, '\b': `\b`, '\f': `\f`, '\n': `\n`, '\r': `\r`, '\t': `\t`}
+	const escaped, letters = "\"\\\b\f\n\r\t", `"\bfnrt`
 	b.WriteByte('"')
 	for _, r := range s { // invalid UTF-8 becomes U+FFFD
+		short := strings.IndexRune(escaped, r)
 		switch {
-		case short[r] != "":
-			b.WriteString(short[r])
+		case short >= 0:
+			b.WriteByte('\\')
+			b.WriteByte(letters[short])
 		case r >= 0x20 && r < 0x7f:
-			b.WriteRune(r)
+			b.WriteByte(byte(r))
 		case r > 0xffff:
 			hi, lo := utf16.EncodeRune(r)
 			fmt.Fprintf(b, `\u%04X\u%04X`, hi, lo)

@@ -51,7 +51,7 @@ func runMap(ctx context.Context, s *session, args []string) (int, error) {
 		return 1, err
 	}
 	defer m.close()
-	b := bufio.NewWriter(s.stdout)
+	b := bufio.NewWriterSize(s.stdout, 64<<10)
 	if form == jsonForm {
 		m.print = func(e mapEntry) error { return m.printJSON(b, e) }
 	} else {
