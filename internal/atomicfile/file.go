@@ -40,6 +40,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/diskimage-go/diskimage"
@@ -69,7 +70,9 @@ type File struct {
 	unsynced bool
 	done     bool
 	dirty    atomic.Bool
-	written  atomic.Int64 // bytes, of all calls of WriteAt
+
+	writing sync.Mutex
+	written int64 // bytes, of all calls of WriteAt
 }
 
 var (
@@ -180,16 +183,29 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 		return 0, f.tooSmall(off + int64(len(p)))
 	}
 	f.dirty.Store(true)
-	n, err := 0, error(nil)
+	n, early, err := f.write(p, off)
+	if early && !f.unsynced {
+		f.startWriteBack()
+	}
+	return n, err
+}
+
+// write reports, too, whether enough has been written since the last time that
+// it did. One call writes at a time: the kernel lets no more than one into a
+// file, and those that it keeps waiting cost more than those that wait here.
+// (Measured on ext4, Linux 6.18, two processors, 3 GiB, median of five: QCOW2 to
+// raw 0.88 s, without 1.17; VHD to QCOW2 1.04 s, without 1.45.)
+func (f *File) write(p []byte, off int64) (n int, early bool, err error) {
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	for n < len(p) && err == nil {
 		var m int
 		m, err = f.f.WriteAt(p[n:min(len(p), n+writeBytes)], off+int64(n))
 		n += m
 	}
-	if all := f.written.Add(int64(n)); !f.unsynced && all/writeBack != (all-int64(n))/writeBack {
-		f.startWriteBack()
-	}
-	return n, err
+	before := f.written
+	f.written += int64(n)
+	return n, f.written/writeBack != before/writeBack, err
 }
 
 // writeBytes is the most that one call writes. For more the kernel fills its
