@@ -87,6 +87,7 @@ func format(name string) string { return filepath.Ext(name)[1:] }
 type bench struct {
 	reference, ours string // the two programs
 	work            string // the folder of inputs and outputs
+	cold            bool   // inputs are not in the page cache
 	log             io.Writer
 
 	size, allocated int64 // of disk.raw
@@ -186,10 +187,9 @@ func treeSize(tree string) (total int64, err error) {
 func (b *bench) measure(ctx context.Context, s side, j job, mode string, verify bool) error {
 	out := b.path("out." + j.to)
 	defer os.Remove(out)
-	if err := readThrough(b.path(j.from)); err != nil { // equally warm for both
+	if err := b.settle(ctx, j); err != nil {
 		return err
 	}
-	syncAll()
 	used, err := s.run(ctx, j, mode, out)
 	if err != nil {
 		return err
@@ -213,6 +213,42 @@ func (b *bench) measure(ctx context.Context, s side, j job, mode string, verify 
 	}
 	_, err = output(ctx, b.reference, "compare", "-q", "-f", j.to, "-F", "raw", out, b.path("disk.raw"))
 	return err
+}
+
+// settle makes what a job finds the same for both programs.
+func (b *bench) settle(ctx context.Context, j job) error {
+	from := b.path(j.from)
+	if b.cold {
+		syncAll()
+		if _, err := output(ctx, "dd", "if="+from, "iflag=nocache", "count=0"); err != nil {
+			return err
+		}
+	} else if err := readThrough(from); err != nil {
+		return err
+	}
+	if j.verb == "" {
+		if err := b.spareMemory(); err != nil {
+			return err
+		}
+	}
+	syncAll()
+	return nil
+}
+
+// spareMemory has the kernel hold free memory for an output, by writing one and
+// deleting it. The host of a virtual machine may have taken it back, and takes
+// several times as long to bring it again as writing to it does.
+func (b *bench) spareMemory() error {
+	f, err := os.Create(b.path("spare"))
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	buf := make([]byte, 32<<10)
+	for left := b.size; left > 0 && err == nil; left -= int64(len(buf)) {
+		_, err = f.Write(buf)
+	}
+	return errors.Join(err, f.Close())
 }
 
 func (b *bench) runReference(ctx context.Context, j job, mode, out string) (usage, error) {
