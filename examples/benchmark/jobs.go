@@ -88,6 +88,7 @@ type bench struct {
 	reference, ours string // the two programs
 	work            string // the folder of inputs and outputs
 	cold            bool   // inputs are not in the page cache
+	spare           bool   // memory for an output is at hand
 	log             io.Writer
 
 	size, allocated int64 // of disk.raw
@@ -226,7 +227,7 @@ func (b *bench) settle(ctx context.Context, j job) error {
 	} else if err := readThrough(from); err != nil {
 		return err
 	}
-	if j.verb == "" {
+	if b.spare && j.verb == "" {
 		if err := b.spareMemory(); err != nil {
 			return err
 		}
@@ -235,9 +236,9 @@ func (b *bench) settle(ctx context.Context, j job) error {
 	return nil
 }
 
-// spareMemory has the kernel hold free memory for an output, by writing one and
-// deleting it. The host of a virtual machine may have taken it back, and takes
-// several times as long to bring it again as writing to it does.
+// spareMemory has memory for an output at hand, by writing one and deleting it:
+// what was free for a while, the host of a virtual machine may have taken back,
+// and takes longer to bring again than it takes to write to it.
 func (b *bench) spareMemory() error {
 	f, err := os.Create(b.path("spare"))
 	if err != nil {

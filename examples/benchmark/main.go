@@ -2,7 +2,7 @@
 // same images, and prints what each took: time, processor time, memory, and
 // the size of what came out.
 //
-//	go run ./examples/benchmark [-tree DIR [-size N] | -src IMAGE] [-rounds N] [-mode both|unsynced|synced] [-cold] [-run REGEXP] [-json]
+//	go run ./examples/benchmark [-tree DIR [-size N] | -src IMAGE] [-rounds N] [-mode both|unsynced|synced] [-cold] [-spare] [-run REGEXP] [-json]
 //
 // The disk is an ext4 file system made of a folder's files (-tree), or one
 // that exists (-src, raw or QCOW2). Inputs are made from it by qemu-img.
@@ -15,10 +15,11 @@
 //
 // Each round runs every job once with each program, and which goes first
 // changes from round to round. Outputs are deleted and everything is synced
-// before each run, so that nobody pays for another's dirty pages, and as much
-// memory as the disk is large has just been written to and freed. In the first
+// before each run, so that nobody pays for another's dirty pages. In the first
 // round qemu-img checks each output and compares it with the disk. Inputs are in
-// the page cache; with -cold (GNU dd) they are not.
+// the page cache; with -cold (GNU dd) they are not. In a virtual machine memory
+// that was free for a while may have to be brought by the host first; with
+// -spare as much as the disk is large has just been used and freed.
 //
 // It needs qemu-img, with -tree also mkfs.ext4, and from the module's root
 // the go command, to build ours (or -command with its path). Run it on a
@@ -60,6 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		rounds  = flags.Int("rounds", 5, "how often each job is run")
 		mode    = flags.String("mode", "both", "unsynced, synced or both")
 		cold    = flags.Bool("cold", false, "drop the input from the page cache before each run")
+		spare   = flags.Bool("spare", false, "write and delete a file as large as the disk before each run")
 		only    = flags.String("run", "", "only the jobs whose name matches this `regexp`")
 		asJSON  = flags.Bool("json", false, "print JSON")
 		dir     = flags.String("dir", "", "make inputs and outputs under this `folder` (default: the system's for temporary files)")
@@ -113,7 +115,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			}
 		}
 	}
-	b := bench{reference: reference, ours: *command, work: work, cold: *cold, log: stderr}
+	b := bench{reference: reference, ours: *command, work: work, cold: *cold, spare: *spare, log: stderr}
 	if err := b.makeInputs(ctx, *src, *tree, *size, report.Results); err != nil {
 		return err
 	}

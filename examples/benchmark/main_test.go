@@ -51,7 +51,7 @@ func TestRunMeasuresEveryJob(t *testing.T) {
 	}
 
 	stdout.Reset()
-	more := append(args, "-run", "zlib to raw", "-mode", "synced")
+	more := append(args, "-run", "zlib to raw", "-mode", "synced", "-spare")
 	if runtime.GOOS == "linux" { // where dd is GNU's
 		more = append(more, "-cold")
 	}
