@@ -14,7 +14,8 @@ type EncoderOptions struct {
 
 	// Level trades speed for size: 1 to 9 of Deflate, 1 to 22 of Zstd, of which
 	// those that its encoder does not tell apart are equal.
-	// Default: 0, which is 1 for Deflate and 3 for Zstd.
+	// Default: 0, which is 1 for Deflate and for Zstd 3, but 1 where that gains
+	// little.
 	Level int
 
 	// Window is how far back a match of Deflate may reach: 4096 or 32768. Strict

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -94,6 +95,32 @@ func TestZstdFrames(t *testing.T) {
 			require.Equal(t, len(tt.stream), res.Used, name)
 		}
 	}
+}
+
+// TestZstdDefault: at the default level, a unit of few bytes is encoded as at
+// level 1, and any other as at level 3.
+func TestZstdDefault(t *testing.T) {
+	encode := func(level int, src []byte) []byte {
+		return newEncoder(t, EncoderOptions{Encoding: diskimage.Zstd, Level: level}).Encode(nil, src)
+	}
+	few := []byte(strings.Repeat("2026-11-22 08:15:01 INFO  job 17 of 301 done\n2026-11-22 08:15:02 WARN  job 18 is late\n", 800)[:65536])
+	for i := range few {
+		if i%97 == 0 {
+			few[i] = byte('a' + i*i%26) // or both would find the same
+		}
+	}
+	many := sample(1, 65536)
+	for i := range many {
+		many[i] += byte(i>>11) * 8
+	}
+	require.True(t, fewBytes(few))
+	require.False(t, fewBytes(many))
+	require.False(t, bytes.Equal(encode(1, few), encode(3, few)))
+	require.True(t, bytes.Equal(encode(1, few), encode(0, few)))
+	require.False(t, bytes.Equal(encode(1, many), encode(3, many)))
+	require.True(t, bytes.Equal(encode(3, many), encode(0, many)))
+	require.False(t, fewBytes(nil))
+	require.True(t, fewBytes(make([]byte, 3)))
 }
 
 func TestZstdDamage(t *testing.T) {
