@@ -28,38 +28,51 @@ func (r *run) digestFiles(ctx context.Context, w *written, name string) error {
 	if !r.o.FileDigest {
 		return nil
 	}
-	if err := r.digestFile(ctx, w.meter, name); err != nil {
-		return err
+	type file struct {
+		name string
+		*meter
 	}
+	files := []file{{name, w.meter}}
 	for _, name := range slices.Sorted(maps.Keys(w.files)) {
-		if err := r.digestFile(ctx, w.files[name], name); err != nil {
+		files = append(files, file{name, w.files[name]})
+	}
+	var sources []diskimage.Source
+	r.phase, r.done, r.total = Hashing, 0, 0
+	for _, f := range files {
+		src, err := f.source()
+		if err != nil {
 			return err
 		}
+		sources = append(sources, src)
+		r.total += src.Size()
+	}
+	for i, src := range sources {
+		sum, err := r.digestFile(ctx, src)
+		if err != nil {
+			return err
+		}
+		r.files = append(r.files, WrittenFile{files[i].name, src.Size(), sum})
 	}
 	return nil
 }
 
-func (r *run) digestFile(ctx context.Context, m *meter, name string) error {
-	src, err := m.source()
-	if err != nil {
-		return err
-	}
+func (r *run) digestFile(ctx context.Context, src diskimage.Source) ([]byte, error) {
 	h := sha256.New()
 	p := make([]byte, diskimage.BatchSize)
 	for off := int64(0); off < src.Size(); {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 		q := p[:min(int64(len(p)), src.Size()-off)]
 		n, err := src.ReadAt(q, off)
 		if n < len(q) {
-			return fmt.Errorf("convert: cannot read the output back: %d bytes at %#x: %w", len(q), off, err)
+			return nil, fmt.Errorf("convert: cannot read the output back: %d bytes at %#x: %w", len(q), off, err)
 		}
 		h.Write(q)
 		off += int64(n)
+		r.advance(int64(n))
 	}
-	r.files = append(r.files, WrittenFile{name, src.Size(), h.Sum(nil)})
-	return nil
+	return h.Sum(nil), nil
 }
 
 // A digestWriter hashes what goes into a pipe.

@@ -23,8 +23,15 @@ func TestFileDigest(t *testing.T) {
 		}
 		o.FileDigest, o.VMDK.FileName, o.Workers, o.Unsynced = true, "disk.vmdk", 3, true
 		dir := t.TempDir()
+		var last Progress
+		o.Progress = func(p Progress) { last = p }
 		rep, err := ToFile(t.Context(), filepath.Join(dir, "disk.vmdk"), d, o)
 		require.NoError(t, err, name)
+		all := int64(0)
+		for _, f := range rep.Files {
+			all += f.Size
+		}
+		require.Equal(t, Progress{Hashing, all, all}, last, name)
 		require.Len(t, rep.Files, len(names(t, dir)), name)
 		require.Equal(t, "disk.vmdk", rep.Files[0].Name)
 		for i, f := range rep.Files {

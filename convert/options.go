@@ -63,6 +63,7 @@ const (
 	Planning   Phase = iota // a pipe's first pass: nothing is written
 	Converting              // data moves
 	Verifying               // the output is read back
+	Hashing                 // so are its files, for FileDigest
 )
 
 func (p Phase) String() string {
@@ -73,12 +74,15 @@ func (p Phase) String() string {
 		return "converting"
 	case Verifying:
 		return "verifying"
+	case Hashing:
+		return "hashing"
 	}
 	return fmt.Sprintf("Phase(%d)", uint8(p))
 }
 
-// Progress counts guest bytes of data: those done, and those that have to be
-// moved in this phase (-1 where the source cannot know).
+// Progress counts guest bytes of data, of Hashing those of the files: those
+// done, and those that have to be moved in this phase (-1 where the source
+// cannot know).
 type Progress struct {
 	Phase       Phase
 	Done, Total int64

@@ -271,10 +271,13 @@ func (s *observedFeed) fill(ctx context.Context, j *job, w *worker) error {
 }
 
 // progress tells that a batch is done.
-func (r *run) progress(j *job) {
+func (r *run) progress(j *job) { r.advance(j.data) }
+
+// advance tells that so many bytes more are done.
+func (r *run) advance(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.done += j.data
+	r.done += n
 	if r.o.Progress != nil {
 		r.o.Progress(Progress{Phase: r.phase, Done: r.done, Total: r.total})
 	}

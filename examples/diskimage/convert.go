@@ -459,6 +459,9 @@ func (c *conversion) progress(s *session) *progress {
 	if c.Verify {
 		phases = 2
 	}
+	if c.FileDigest && c.target != stdName {
+		phases++
+	}
 	form := c.form
 	switch {
 	case form == progressJSON:
