@@ -105,7 +105,7 @@ func (w *writer) block(tokens []token, h *histogram, src []byte, final bool) {
 			}
 		}
 	}
-	w.symbols(tokens)
+	w.symbols(tokens, src)
 }
 
 // codeLengths makes the sequence of symbols for the lengths of a block's codes

@@ -14,11 +14,7 @@ const (
 	// are hashed by words of eight bytes, and the next one with them.
 	tail = 9
 
-	hashBits = 14
-
-	// firstOrigin is what positions in tables are counted from: so high that a
-	// zero is farther away than any window reaches.
-	firstOrigin = 1 << 16
+	hashBits = 15
 )
 
 // An effort says how hard to look for matches.
@@ -45,18 +41,17 @@ var efforts = [...]effort{
 // An Encoder encodes units. It holds about half a MiB of tables and is not safe
 // for concurrent use.
 type Encoder struct {
-	window int32
+	window int
 	effort effort
 
-	// Positions of a unit, plus origin, which counts up from unit to unit:
-	// whatever a table still holds of another unit is out of any window's reach.
-	origin int
-	most   int                   // origin, and a unit's positions, stay below
-	head   [1 << hashBits]int32  // by the hash of four bytes: the latest position
-	long   [1 << hashBits]int32  // of seven bytes: fast parse
-	short  [1 << hashBits3]int32 // of three bytes: lazy parse
-	chain  [maxWindow]uint16     // by position: how far back the one before of the same hash of four is, at most 65535
-	parsed                       // the tokens of a segment
+	// Tables of the unit's positions, modulo 65536: a table is small enough for
+	// the nearest cache. An entry may mean nothing or a place farther back, and
+	// does no harm: it is a match if the bytes there are the same.
+	head   [1 << hashBits]uint16  // by the hash of four bytes: the latest position
+	long   [1 << hashBits]uint16  // of seven bytes: fast parse
+	short  [1 << hashBits3]uint16 // of three bytes: lazy parse
+	chain  [maxWindow]uint16      // by position: how far back the one before of the same hash of four is
+	parsed                        // the tokens of a segment
 	w      writer
 }
 
@@ -69,26 +64,23 @@ func New(window, level int) (*Encoder, error) {
 	if level < 1 || level >= len(efforts) {
 		return nil, fmt.Errorf("deflate: level %d is not one of 1 to %d", level, len(efforts)-1)
 	}
-	return &Encoder{window: int32(window), effort: efforts[level], origin: firstOrigin, most: 1 << 29}, nil
+	return &Encoder{window: window, effort: efforts[level]}, nil
 }
 
 // Encode appends to dst the stream for src and returns the result, which is at
 // most a few bytes for each 8 KiB longer than src. What lies in dst's capacity
 // beyond the result is undefined.
 func (e *Encoder) Encode(dst, src []byte) []byte {
-	if e.origin > e.most {
-		e.forget(0)
-	}
 	e.w.start(dst)
+	clear(e.head[:])
+	clear(e.long[:])
+	clear(e.short[:])
 	if len(src) == 0 {
 		e.w.empty()
 	}
 	for at := 0; at < len(src); at += segment {
-		if at > 0 && at%e.most == 0 {
-			e.forget(at)
-		}
 		end := min(at+segment, len(src))
-		e.begin(at, end)
+		e.begin(src, at, end)
 		if e.effort.depth == 0 {
 			e.parseFast(src, at, end)
 		} else {
@@ -96,14 +88,6 @@ func (e *Encoder) Encode(dst, src []byte) []byte {
 		}
 		e.write(src, end == len(src))
 	}
-	e.origin += len(src) + maxWindow + 1
+	e.src = nil
 	return e.w.finish()
-}
-
-// forget empties the tables before position at of a unit.
-func (e *Encoder) forget(at int) {
-	clear(e.head[:])
-	clear(e.long[:])
-	clear(e.short[:])
-	e.origin = firstOrigin - at
 }

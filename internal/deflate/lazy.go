@@ -20,21 +20,20 @@ func (e *Encoder) parseLazy(src []byte, at, end int) {
 			n, d := e.find(src, i+1, end, length-1, ef.again)
 			noted = i + 2
 			// A byte more is worth two bits of distance; going on costs a literal.
-			if n == 0 || 4*(n-length)+bits.Len32(uint32(distance))-bits.Len32(uint32(d)) <= 2 {
+			if n == 0 || 4*(n-length)+bits.Len(uint(distance))-bits.Len(uint(d)) <= 2 {
 				break
 			}
 			i++
 			length, distance = n, d
 		}
-		e.literals(src, emit, i)
-		e.match(i, length, distance)
+		e.match(emit, i, length, distance)
 		emit = i + length
 		for j := noted; j < min(emit, last); j++ {
 			e.note(src, j)
 		}
 		i = emit
 	}
-	e.literals(src, emit, end)
+	e.literals(emit, end)
 }
 
 // farForThree is how far away a match of three bytes is no gain.
@@ -43,9 +42,9 @@ const farForThree = 2048
 // note notes position i of src.
 func (e *Encoder) note(src []byte, i int) {
 	w := load32(src, i)
-	p := int32(i + e.origin)
+	p := uint16(i)
 	h := hash4(w)
-	e.chain[i%maxWindow] = uint16(min(p-e.head[h], 65535))
+	e.chain[i%maxWindow] = p - e.head[h]
 	e.head[h] = p
 	e.short[hash3(w)] = p
 }
@@ -53,25 +52,25 @@ func (e *Encoder) note(src []byte, i int) {
 // find notes position i of src and returns the longest match there that ends by
 // end and is longer than longest, or 0 if there is none. It looks at depth
 // places with the same four bytes.
-func (e *Encoder) find(src []byte, i, end, longest int, depth int32) (length int, distance int32) {
+func (e *Encoder) find(src []byte, i, end, longest int, depth int32) (length, distance int) {
 	w := load32(src, i)
-	p := int32(i + e.origin)
+	p := uint16(i)
 	h, h3 := hash4(w), hash3(w)
-	d, d3 := p-e.head[h], p-e.short[h3]
-	e.chain[i%maxWindow] = uint16(min(d, 65535))
+	back, back3 := p-e.head[h], p-e.short[h3]
+	e.chain[i%maxWindow] = back
 	e.head[h], e.short[h3] = p, p
 
 	most := min(maxMatch, end-i)
-	if longest < minMatch && d3 <= e.window && most >= minMatch && (load32(src, i-int(d3))^w)<<8 == 0 {
-		length, distance = minMatch, d3
+	if d := int(back3); longest < minMatch && 0 < d && d <= e.window && most >= minMatch && (load32(src, i-d)^w)<<8 == 0 {
+		length, distance = minMatch, d
 	}
 	longest = max(longest, minMatch)
 	if most <= longest {
 		return length, distance
 	}
 	ending := load32(src, i+longest-3)
-	for d <= e.window {
-		c := i - int(d)
+	for d := int(back); back > 0 && d <= e.window; d += int(back) {
+		c := i - d
 		if load32(src, c+longest-3) == ending && load32(src, c) == w {
 			if n := matchLen(src, i, d, 4, most); n > longest {
 				length, distance, longest = n, d, n
@@ -84,7 +83,7 @@ func (e *Encoder) find(src []byte, i, end, longest int, depth int32) (length int
 		if depth--; depth <= 0 {
 			break
 		}
-		d += int32(e.chain[c%maxWindow])
+		back = e.chain[c%maxWindow]
 	}
 	return length, distance
 }

@@ -18,8 +18,8 @@ func load64(p []byte, i int) uint64 { return binary.LittleEndian.Uint64(p[i : i+
 
 // matchLen returns how many bytes at i are those distance bytes before, at most
 // most, and at least from, which are known to be.
-func matchLen(src []byte, i int, distance int32, from, most int) int {
-	c := i - int(distance)
+func matchLen(src []byte, i, distance, from, most int) int {
+	c := i - distance
 	n := from
 	for most-n >= 8 {
 		if x := load64(src, c+n) ^ load64(src, i+n); x != 0 {

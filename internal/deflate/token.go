@@ -41,9 +41,9 @@ func distSymbol(d uint32) uint32 {
 	return 2*n + 2 + d>>n&1
 }
 
-// A token is a literal; or a match: isMatch, its length less 3 from bit 16, its
-// distance less 1.
-type token = uint32
+// A token is a run of literals, how many from bit 32, and the match behind it:
+// isMatch, its length less 3 from bit 16, its distance less 1.
+type token = uint64
 
 const isMatch = 1 << 31
 
@@ -65,8 +65,9 @@ func (h *histogram) add(o *histogram) {
 // A parsed holds the tokens of a segment, cut into pieces: runs of tokens for
 // pieceSize bytes or somewhat more.
 type parsed struct {
-	tokens [segment]token
-	n      int // of tokens
+	src    []byte             // of the unit
+	tokens [segment / 2]token // fewer: a match is three bytes at least
+	n      int                // of tokens
 
 	pieces   [segment / pieceSize]piece
 	k        int // the current one
@@ -85,8 +86,8 @@ type piece struct {
 }
 
 // begin begins the segment of the bytes [at, end).
-func (s *parsed) begin(at, end int) {
-	s.n, s.k, s.end = 0, -1, end
+func (s *parsed) begin(src []byte, at, end int) {
+	s.src, s.n, s.k, s.end = src, 0, -1, end
 	s.next(at)
 }
 
@@ -104,32 +105,43 @@ func (s *parsed) next(at int) {
 	}
 }
 
-// literals adds src[from:to].
-func (s *parsed) literals(src []byte, from, to int) {
+// literals adds the literals [from, to), without a match.
+func (s *parsed) literals(from, to int) {
 	for from < to {
 		stop := min(to, s.pieceEnd)
-		h := &s.pieces[s.k].lit
-		n := s.n
-		for _, b := range src[from:stop] {
-			s.tokens[n%segment] = uint32(b)
-			h[b]++
-			n++
-		}
-		s.n = n
+		s.pieces[s.k].countLiterals(s.src[from:stop])
+		s.add(token(stop-from) << 32)
 		if from = stop; from == s.pieceEnd {
 			s.next(from)
 		}
 	}
 }
 
-// match adds a match at position i.
-func (s *parsed) match(i, length int, distance int32) {
-	s.tokens[s.n%segment] = isMatch | uint32(length-minMatch)<<16 | uint32(distance-1)
-	s.n++
+// match adds the literals from position from on, and a match at position i.
+func (s *parsed) match(from, i, length, distance int) {
+	if i >= s.pieceEnd {
+		stop := s.pieceEnd
+		s.literals(from, stop)
+		s.match(stop, i, length, distance)
+		return
+	}
 	p := &s.pieces[s.k]
+	p.countLiterals(s.src[from:i])
+	s.add(token(i-from)<<32 | isMatch | token(length-minMatch)<<16 | token(distance-1))
 	p.lit[firstLen+int(lengthSymbol[(length-minMatch)&255])]++
 	p.dist[distSymbol(uint32(distance-1))%fixDist]++
 	if i+length >= s.pieceEnd {
 		s.next(i + length)
+	}
+}
+
+func (s *parsed) add(t token) {
+	s.tokens[s.n%len(s.tokens)] = t
+	s.n++
+}
+
+func (h *histogram) countLiterals(p []byte) {
+	for _, b := range p {
+		h.lit[b]++
 	}
 }

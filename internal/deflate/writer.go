@@ -62,8 +62,8 @@ func (w *writer) finish() []byte {
 	return p
 }
 
-// symbols writes the tokens and the end of the block.
-func (w *writer) symbols(tokens []token) {
+// symbols writes the tokens, of src, and the end of the block.
+func (w *writer) symbols(tokens []token, src []byte) {
 	for i := range w.literals {
 		w.literals[i] = uint32(w.lit[i]) | uint32(w.litLens[i])<<24
 	}
@@ -77,48 +77,62 @@ func (w *writer) symbols(tokens []token) {
 	}
 	p, at, buf, cnt := w.p, w.n, w.buf, w.cnt
 	for _, t := range tokens {
+		n := int(t >> 32)
+		for n >= 3 {
+			buf, cnt = push(buf, cnt, w.literals[src[0]])
+			buf, cnt = push(buf, cnt, w.literals[src[1]])
+			buf, cnt = push(buf, cnt, w.literals[src[2]])
+			at, buf, cnt = flush(p, at, buf, cnt)
+			src = src[3:]
+			n -= 3
+		}
 		if t&isMatch == 0 {
-			c := w.literals[t&255]
-			buf |= uint64(c&0xffffff) << (cnt & 63)
-			cnt += uint(c >> 24)
-			if cnt >= 48 {
-				binary.LittleEndian.PutUint64(p[at:at+8:at+8], buf)
-				at += 6
-				buf >>= 48
-				cnt -= 48
+			for _, b := range src[:n] {
+				buf, cnt = push(buf, cnt, w.literals[b])
 			}
+			at, buf, cnt = flush(p, at, buf, cnt)
+			src = src[n:]
 			continue
 		}
-		if cnt >= 16 {
-			binary.LittleEndian.PutUint64(p[at:at+8:at+8], buf)
-			k := cnt >> 3
-			at += int(k)
-			buf >>= k * 8 & 63
-			cnt &= 7
+		// Whether two are left, one or none cannot be predicted: no branches.
+		first, second := w.literals[src[0]], w.literals[src[1]]
+		if n < 1 {
+			first = 0
 		}
-		c := w.matches[t>>16&255]
-		buf |= uint64(c&0xffffff) << (cnt & 63)
-		cnt += uint(c >> 24)
-		d := t & 0x7fff
+		if n < 2 {
+			second = 0
+		}
+		buf, cnt = push(buf, cnt, first)
+		buf, cnt = push(buf, cnt, second)
+		at, buf, cnt = flush(p, at, buf, cnt)
+
+		length, d := int(t>>16&255), uint32(t&0x7fff)
+		src = src[n+length+minMatch:]
+		buf, cnt = push(buf, cnt, w.matches[length])
 		dc := distSymbol(d)
-		c = w.dists[dc&31]
-		buf |= uint64(c&0xffffff) << (cnt & 63)
-		cnt += uint(c >> 24)
+		buf, cnt = push(buf, cnt, w.dists[dc&31])
 		if d >= 4 {
 			n := dc>>1 - 1
 			buf |= uint64(d&(1<<n-1)) << (cnt & 63)
 			cnt += uint(n)
 		}
-		if cnt >= 48 {
-			binary.LittleEndian.PutUint64(p[at:at+8:at+8], buf)
-			at += 6
-			buf >>= 48
-			cnt -= 48
-		}
+		at, buf, cnt = flush(p, at, buf, cnt)
 	}
 	w.n, w.buf, w.cnt = at, buf, cnt
 	w.put(0, 0)
 	w.put(uint64(w.lit[endOfBlock]), uint(w.litLens[endOfBlock]))
+}
+
+// push adds a code, and its extra bits, to the bits in buf. Three codes of
+// literals fit, or a match, behind the seven bits that flush leaves.
+func push(buf uint64, cnt uint, code uint32) (uint64, uint) {
+	return buf | uint64(code&0xffffff)<<(cnt&63), cnt + uint(code>>24)
+}
+
+// flush writes the whole bytes in buf.
+func flush(p []byte, at int, buf uint64, cnt uint) (int, uint64, uint) {
+	binary.LittleEndian.PutUint64(p[at:at+8:at+8], buf)
+	return at + int(cnt>>3), buf >> (cnt &^ 7 & 63), cnt & 7
 }
 
 // stored writes src as it is (section 3.2.4).
