@@ -38,16 +38,9 @@ type fixed float64
 
 func (f fixed) String() string { return strconv.FormatFloat(float64(f), 'f', 3, 64) }
 
-// writeJSONLine prints an object on one line.
+// writeJSONLine prints a flat object the way the reference does on one line.
 func writeJSONLine(w io.Writer, o object) error {
 	b := bufio.NewWriter(w)
-	writeOnLine(b, o)
-	b.WriteByte('\n')
-	return b.Flush()
-}
-
-// writeOnLine prints a flat object the way the reference does on one line.
-func writeOnLine(b *bufio.Writer, o object) {
 	sep := "{ "
 	for _, m := range o {
 		if m.value == nil {
@@ -59,7 +52,8 @@ func writeOnLine(b *bufio.Writer, o object) {
 		writeValue(b, m.value, 0)
 		sep = ", "
 	}
-	b.WriteByte('}')
+	b.WriteString("}\n")
+	return b.Flush()
 }
 
 // writeJSON prints v the way the reference does: indented by four spaces, all

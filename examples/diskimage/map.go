@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
+	"strconv"
 
 	"github.com/diskimage-go/diskimage"
 	"github.com/diskimage-go/diskimage/internal/hostfile"
@@ -243,24 +243,30 @@ func (m *mapper) flush() error {
 	return err
 }
 
+// printJSON prints an entry as the reference does, on a line.
 func (m *mapper) printJSON(w *bufio.Writer, e mapEntry) error {
 	lead := "["
 	if m.some {
 		lead = ",\n"
 	}
-	w.WriteString(lead)
-	o := object{{"start", e.start}, {"length", e.length}, {"depth", e.depth}, {"present", e.present}, {"zero", e.zero}, {"data", e.data}, {"offset", nil}}
+	b := append(w.AvailableBuffer(), lead...)
+	b = strconv.AppendInt(append(b, `{ "start": `...), e.start, 10)
+	b = strconv.AppendInt(append(b, `, "length": `...), e.length, 10)
+	b = strconv.AppendInt(append(b, `, "depth": `...), int64(e.depth), 10)
+	b = strconv.AppendBool(append(b, `, "present": `...), e.present)
+	b = strconv.AppendBool(append(b, `, "zero": `...), e.zero)
+	b = strconv.AppendBool(append(b, `, "data": `...), e.data)
 	if e.offset >= 0 {
-		o.set("offset", e.offset)
+		b = strconv.AppendInt(append(b, `, "offset": `...), e.offset, 10)
 	}
-	writeOnLine(w, o)
-	return nil
+	_, err := w.Write(append(b, '}'))
+	return err
 }
 
 var errNoPlace = errors.New("File contains external, encrypted or compressed clusters.")
 
 // printHuman prints where data is, and fails at data that has no such place.
-func (m *mapper) printHuman(w io.Writer, e mapEntry) error {
+func (m *mapper) printHuman(w *bufio.Writer, e mapEntry) error {
 	if !e.data || e.zero {
 		return nil
 	}
@@ -271,14 +277,24 @@ func (m *mapper) printHuman(w io.Writer, e mapEntry) error {
 	if e.depth < len(m.layers) && e.file < len(m.layers[e.depth].names) {
 		name = m.layers[e.depth].names[e.file]
 	}
-	_, err := fmt.Fprintf(w, "%-16s%-16s%-16s%s\n", hex(e.start), hex(e.length), hex(e.offset), plain(name))
+	b := w.AvailableBuffer()
+	for _, n := range [...]int64{e.start, e.length, e.offset} {
+		b = appendHex(b, n)
+	}
+	_, err := w.Write(append(append(b, plain(name)...), '\n'))
 	return err
 }
 
-// hex returns a number as C prints it: zero has no prefix.
-func hex(n int64) string {
-	if n == 0 {
-		return "0"
+// appendHex appends a number as C prints it, where zero has no prefix, in a
+// column of 16 characters.
+func appendHex(b []byte, n int64) []byte {
+	end := len(b) + 16
+	if n != 0 {
+		b = append(b, "0x"...)
 	}
-	return fmt.Sprintf("%#x", n)
+	b = strconv.AppendInt(b, n, 16)
+	for len(b) < end {
+		b = append(b, ' ')
+	}
+	return b
 }
