@@ -33,6 +33,7 @@ type Decoder struct {
 	buf      uint64 // bits taken from src and not yet used, the next one lowest
 	cnt      uint   // how many, at most 63; the bits above them are zero
 	far      int    // the longest distance so far
+	begun    int    // what out was at the last block with a code of its own
 
 	ready    bool // the next three are made
 	fixed    tables
@@ -54,7 +55,7 @@ type Decoder struct {
 // content of dst is undefined.
 func (d *Decoder) Decode(dst, src []byte) (n, used, maxDistance int, err error) {
 	d.src, d.dst = src, dst
-	d.in, d.out, d.buf, d.cnt, d.far = 0, 0, 0, 0, 0
+	d.in, d.out, d.buf, d.cnt, d.far, d.begun = 0, 0, 0, 0, 0, -len(dst)
 	err = d.stream()
 	d.src, d.dst = nil, nil
 	if err != nil {

@@ -191,9 +191,11 @@ func (d *Decoder) readCodes() error {
 	if !build(d.own.dist[:], distBits, lens[lits:], d.distBase[:], &d.sorted) {
 		return errDist
 	}
-	if len(d.dst)-d.out >= pairFrom {
+	// A block is as long as the one before it, as far as can be told.
+	if min(len(d.dst)-d.out, d.out-d.begun) >= pairFrom {
 		d.own.lit.pair()
 	}
+	d.begun = d.out
 	return nil
 }
 
