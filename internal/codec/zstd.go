@@ -195,11 +195,16 @@ func newZstdWriter(level int) (*zstd.Encoder, error) {
 const zstdEncodeWindow = 2 << 20
 
 func (e *zstdEncoder) encode(dst, src []byte) []byte {
-	if e.quick != nil && fewBytes(src) {
+	if e.quick != nil && len(src) <= quickSize && fewBytes(src) {
 		return e.quick.EncodeAll(src, dst)
 	}
 	return e.enc.EncodeAll(src, dst)
 }
+
+// quickSize is the largest unit that level 1 is good enough for. In larger ones
+// level 3 finds more: of clusters of 2 MiB it made images 9 % larger than the
+// reference's.
+const quickSize = 128 << 10
 
 // fewBytes reports whether few of the 256 bytes make up most of p, as in text
 // and in tables: whether two bytes of p are alike more often than one in 32.
