@@ -44,9 +44,9 @@ type Encoder struct {
 	window int
 	effort effort
 
-	// Tables of the unit's positions, modulo 65536: a table is small enough for
-	// the nearest cache. An entry may mean nothing or a place farther back, and
-	// does no harm: it is a match if the bytes there are the same.
+	// Tables of the unit's positions, modulo 65536: two bytes each, so that more
+	// of them are in near caches. An entry may mean nothing or a place farther
+	// back, and does no harm: it is a match if the bytes there are the same.
 	head   [1 << hashBits]uint16  // by the hash of four bytes: the latest position
 	long   [1 << hashBits]uint16  // of seven bytes: fast parse
 	short  [1 << hashBits3]uint16 // of three bytes: lazy parse
@@ -73,8 +73,11 @@ func New(window, level int) (*Encoder, error) {
 func (e *Encoder) Encode(dst, src []byte) []byte {
 	e.w.start(dst)
 	clear(e.head[:])
-	clear(e.long[:])
-	clear(e.short[:])
+	if e.effort.depth == 0 {
+		clear(e.long[:])
+	} else {
+		clear(e.short[:])
+	}
 	if len(src) == 0 {
 		e.w.empty()
 	}

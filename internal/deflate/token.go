@@ -119,11 +119,10 @@ func (s *parsed) literals(from, to int) {
 
 // match adds the literals from position from on, and a match at position i.
 func (s *parsed) match(from, i, length, distance int) {
-	if i >= s.pieceEnd {
-		stop := s.pieceEnd
-		s.literals(from, stop)
-		s.match(stop, i, length, distance)
-		return
+	for i >= s.pieceEnd {
+		end := s.pieceEnd
+		s.literals(from, end)
+		from = end
 	}
 	p := &s.pieces[s.k]
 	p.countLiterals(s.src[from:i])
