@@ -101,11 +101,7 @@ func writeValue(b *bufio.Writer, v any, depth int) {
 		writeString(b, v)
 	case int64:
 		b.Write(strconv.AppendInt(b.AvailableBuffer(), v, 10))
-	case int:
-		b.Write(strconv.AppendInt(b.AvailableBuffer(), int64(v), 10))
-	case bool:
-		b.Write(strconv.AppendBool(b.AvailableBuffer(), v))
-	default: // other numbers print as they are
+	default: // other numbers and truth values print as they are
 		fmt.Fprint(b, v)
 	}
 }
